@@ -150,7 +150,7 @@ func (r *reader) properties(v Version, in context) (p Properties, seen propertyS
 	return p, seen
 }
 
-// find returns the first property with that identifier and where it lies in p.
+// find decodes into prop the first property with that identifier and returns where it lies in p.
 func (p Properties) find(id PropertyID, prop *Property) (start, n int, ok bool) {
 	for start < len(p) {
 		n, err := prop.decode(p[start:])
@@ -182,8 +182,10 @@ func (p *Properties) lift(id PropertyID) uint32 {
 // Uint returns the value of the first property with that identifier, which is one of the integers.
 func (p Properties) Uint(id PropertyID) (uint32, bool) {
 	var prop Property
-	_, _, ok := p.find(id, &prop)
-	return prop.Uint, ok
+	if _, _, ok := p.find(id, &prop); !ok {
+		return 0, false
+	}
+	return prop.Uint, true
 }
 
 // Bytes returns the value of the first property with that identifier, which is a string or binary
