@@ -25,10 +25,18 @@
 // looks at one or two names per child of a, whatever lies below the children. Resuming is one search
 // for the name visited last: no state in the tree, nothing to keep valid while others write.
 //
-// Alternatives: a trie with a node per level needs ordered children for the same resumption and
-// takes a node, a map entry and a string per level; here a topic costs one string header and one
-// value in an array. A hash map beside the tree would make Set and exact matches faster and
-// cost as much memory again. Nodes copied on write would free readers of the lock and make 6 KB of garbage per
-// retained message. Sharding by the first level does nothing for the usual tree with one root, and
-// sharding by the whole name multiplies the searches of every filter with a wildcard.
+// A million names inserted in random order, values being pointers, take 42 bytes each beside the text;
+// names that arrive in order fill their leaves. Over them, cold: 2.0 µs for an exact filter, 4.2 µs
+// for + with ten matches, 1.0 µs per match for site/+/sensor5 with 100,000 matches, 34 ns per match
+// for #, 2.4 to 3.3 µs to replace a value (0.6 to 1.3 µs among 10,000). A Set beside an endless #
+// takes 8 µs on average with portions of 64 and 38 µs with portions of 1024. Two noisy cores at 2.8
+// GHz.
+//
+// Alternatives: a trie with a node per level needs ordered children for the same resumption and takes
+// a node, a map entry and a string per level; here a topic costs one string header and one value in an
+// array. A hash map beside the tree would make Set and exact matches faster and cost about as much
+// memory again. Nodes copied on write would free readers of the lock and make 7.7 KB of garbage per
+// retained message (a leaf and three inner nodes). Sharding by the first level does nothing for the
+// usual tree with one root, and sharding by the whole name multiplies the searches of every filter
+// with a wildcard.
 package retained

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -15,6 +16,7 @@ type Place uint64
 // A Directory maps client identifiers to places. It must not be copied.
 type Directory struct {
 	shards [shardCount]shard
+	count  atomic.Int64 // entries of all shards; changed under the lock of the shard
 }
 
 // A shard fills a cache line, so that neighbours do not disturb each other.
@@ -37,6 +39,9 @@ func (d *Directory) Claim(clientID string, p Place) (old Place, had bool) {
 		s.places = make(map[string]Place)
 	}
 	s.places[clientID] = p // for strings the assignment replaces the key too
+	if !had {
+		d.count.Add(1)
+	}
 	return old, had
 }
 
@@ -49,6 +54,7 @@ func (d *Directory) Release(clientID string, p Place) bool {
 		return false
 	}
 	delete(s.places, clientID)
+	d.count.Add(-1)
 	if len(s.places) == 0 {
 		s.places = nil // a map never shrinks by itself
 	}
@@ -64,18 +70,8 @@ func (d *Directory) Lookup(clientID string) (Place, bool) {
 	return p, ok
 }
 
-// Len returns the number of client identifiers owned. Shards are counted one after the other, so
-// while others write the sum may be of no single moment.
-func (d *Directory) Len() int {
-	total := 0
-	for i := range d.shards {
-		s := &d.shards[i]
-		s.mu.Lock()
-		total += len(s.places)
-		s.mu.Unlock()
-	}
-	return total
-}
+// Len returns the number of client identifiers owned. It takes no lock.
+func (d *Directory) Len() int { return int(d.count.Load()) }
 
 func (d *Directory) shard(clientID string) *shard {
 	return &d.shards[xxhash.Sum64String(clientID)%shardCount]

@@ -20,14 +20,17 @@
 // The window is a ring of a power of two slots, indexed by the low bits of the identifier. Add walks
 // on from the identifier handed out last and passes over occupied slots. A lap over a ring that is at
 // most 3/4 full passes over 3 slots per free one, so Add takes constant time on average even when
-// entries are stuck; that is why the ring grows at 3/4. Only beyond 49152 open entries, in the largest ring,
-// can laps get longer (BenchmarkWindowNearlyFull). All memory is given back by Trim.
+// entries are stuck; that is why the ring grows at 3/4. Only beyond 49152 open entries, in the largest
+// ring, can laps get longer. All memory is given back by Trim. An exchange, opened and closed, takes
+// 13 to 25 ns with 1 to 1000 others open, and 67 µs with all identifiers but one open: a session that
+// let its peer go there would do that much for every acknowledgement (two noisy cores at 2.8 GHz).
 //
-// Alternatives: a map takes 3 to 4 times the memory and allocates as it grows; a list ordered by
-// sending makes every acknowledgement out of order a walk; one bit per identifier is 8 KB for each
-// session with a single message in flight.
+// Alternatives: a map allocates as it grows and has no order of sending; a list ordered by sending
+// makes every acknowledgement out of order a walk; one bit per identifier is 8 KB for each session
+// with a single message in flight.
 //
-// The IDSet is open addressing over 2-byte slots with the identifier as its own hash, since peers
-// count identifiers up. A peer that chooses them to collide makes a probe at most as long as the table,
-// which its Receive Maximum bounds.
+// The IDSet is open addressing over 2-byte slots. A removal closes its gap by walking the run of occupied
+// slots behind it, so identifiers are spread by a multiplication: used as their own hash, identifiers
+// that are counted up form a single run, and every PUBREL walks all that are open. A peer that chooses
+// them to collide makes a walk at most as long as the table, which its Receive Maximum bounds.
 package inflight

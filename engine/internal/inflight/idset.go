@@ -1,6 +1,9 @@
 package inflight
 
-import "iter"
+import (
+	"iter"
+	"math/bits"
+)
 
 // An IDSet holds packet identifiers a peer has used and not yet released: those of QoS 2 PUBLISH
 // packets that await PUBREL. 32 bytes; the zero value is empty and owns no memory.
@@ -66,11 +69,17 @@ func (s *IDSet) Trim() {
 // the largest table has one more than there are identifiers.
 func (s *IDSet) find(id uint16) int {
 	mask := len(s.slots) - 1
-	i := int(id) & mask
+	i := s.home(id)
 	for s.slots[i] != id && s.slots[i] != 0 {
 		i = (i + 1) & mask
 	}
 	return i
+}
+
+// home returns the slot where the search for id begins: the upper bits of id times 2^16 over the golden
+// ratio, which spreads identifiers that are counted up.
+func (s *IDSet) home(id uint16) int {
+	return int(id * 40503 >> (16 - bits.TrailingZeros(uint(len(s.slots)))))
 }
 
 // closeGap empties slot gap and moves later identifiers of the run back, so that none of them stands
@@ -78,8 +87,7 @@ func (s *IDSet) find(id uint16) int {
 func (s *IDSet) closeGap(gap int) {
 	mask := len(s.slots) - 1
 	for i := (gap + 1) & mask; s.slots[i] != 0; i = (i + 1) & mask {
-		home := int(s.slots[i]) & mask
-		if (i-home)&mask >= (i-gap)&mask {
+		if (i-s.home(s.slots[i]))&mask >= (i-gap)&mask {
 			s.slots[gap] = s.slots[i]
 			gap = i
 		}

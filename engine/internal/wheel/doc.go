@@ -24,6 +24,11 @@
 // 8.5 years, 34 years. The tick wraps after that; distances stay below half of the range, so the wrap
 // is harmless and tested. A node is 32 bytes.
 //
+// With a million timers armed: 20 to 31 ns to cancel or arm nodes that are in the cache or neighbours in
+// memory, 190 to 290 ns for scattered ones (a list touches both neighbours, three cache misses), 210 to
+// 270 ns for a timer that fires and is armed again with its cascades, 23 ns for a tick at which nothing
+// is due. Two noisy cores at 2.8 GHz. So owners re-arm lazily: store the time, look at it when the node fires.
+//
 // Alternatives: a binary heap costs O(log n) and a cache miss per level for every packet-driven
 // re-arm, and needs an index in the node as well. One flat wheel long enough for session expiry would
 // need millions of slots or a visit to every timer once per round. time.AfterFunc costs 100 bytes
