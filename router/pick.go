@@ -25,17 +25,16 @@ func (b *block) tier(t tier) *atomic.Uint64 {
 	return &b.taken
 }
 
-// Pick returns the member that gets a message, nil if the group has none: a connected one that is not full,
+// Pick returns the member that gets a message, false if the group has none: a connected one that is not full,
 // else a connected one, else any. The member with the reference skip is left out unless skip is 0: it already
 // had the message and did not take it. The hashes of the publisher's Client Identifier and of the topic name
 // matter for HashClient and HashTopic only.
-func (g *Group) Pick(clientHash, topicHash uint64, skip Ref) *Member {
+func (g *Group) Pick(clientHash, topicHash uint64, skip Ref) (m *Member, ok bool) {
 	c := choice{blocks: g.loadBlocks(), skip: skip}
 	if len(c.blocks) == 0 {
-		return nil
+		return nil, false
 	}
 	for c.tier = ready; c.tier <= taken; c.tier++ {
-		var m *Member
 		switch g.strategy {
 		case RoundRobin:
 			m = c.inTurn(&g.cursor)
@@ -51,10 +50,10 @@ func (g *Group) Pick(clientHash, topicHash uint64, skip Ref) *Member {
 			m = c.leastInflight(&g.cursor)
 		}
 		if m != nil {
-			return m
+			return m, true
 		}
 	}
-	return nil
+	return nil, false
 }
 
 // A choice is one look for a member: which seats there are and who may be picked.
