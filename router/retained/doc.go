@@ -22,7 +22,7 @@
 //
 // One B+ tree of whole topic names, matched by skipping: where a name does not match, filter and name
 // together give the first place where a match could be, and the search goes on from there. a/+/c
-// looks at one or two names per child of a, whatever lies below the children. Resuming is one search
+// looks at a few names per child of a, whatever lies below the children. Resuming is one search
 // for the name visited last: no state in the tree, nothing to keep valid while others write.
 //
 // A million names inserted in random order, values being pointers, take 42 bytes each beside the text;

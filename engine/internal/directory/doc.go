@@ -16,8 +16,7 @@
 //
 // 64 shards, each a mutex and a Go map that is made at the first claim and dropped when the last entry
 // goes, chosen by xxhash. An entry costs 24 bytes in its slot plus a control byte; with the spare room
-// of the maps 35 bytes were measured (200,000 entries, TestBytesPerEntry), up to twice that right
-// after they grow. A claim and a release together take 0.5 µs among 50,000 entries on two noisy cores
+// of the maps 35 bytes were measured (200,000 entries, TestBytesPerEntry). A claim and a release together take 0.5 µs among 50,000 entries on two noisy cores
 // at 2.8 GHz. xxhash has no key, so a peer may aim all its identifiers at one shard; that costs
 // contention on one mutex, not long chains, since the map inside hashes with a key of its own.
 //

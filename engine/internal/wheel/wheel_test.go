@@ -146,6 +146,17 @@ func (m *model) arm(o *timed, at clock.Time) {
 	m.at[o] = max(m.now+1, min(tick, m.now+maxTicks))
 }
 
+// check fails the test unless the bits of occupied tell which slots hold a node.
+func (w *Wheel[T]) check(t *testing.T) {
+	t.Helper()
+	for i := range w.slots {
+		bit := w.occupied[i>>digitBits]&(1<<(i&digitMask)) != 0
+		if holds := w.slots[i].next != &w.slots[i]; holds != bit {
+			t.Fatalf("slot %d: holds a node: %v, its bit: %v", i, holds, bit)
+		}
+	}
+}
+
 func TestAgainstModel(t *testing.T) {
 	f := func(seed uint64, spread, step int64) {
 		t.Helper()
@@ -192,13 +203,14 @@ func TestAgainstModel(t *testing.T) {
 			if w.Len() != len(m.at) {
 				t.Fatalf("seed %d: Len = %d, want %d", seed, w.Len(), len(m.at))
 			}
+			w.check(t)
 		}
 	}
 	f(1, int64(20*Tick), int64(3*Tick))
 	f(2, int64(500*Tick), int64(20*Tick))
 	f(3, int64(100_000*Tick), int64(900*Tick))
 	f(4, int64(1<<22*Tick), int64(1<<12*Tick))
-	f(5, int64(1<<30*Tick), int64(1<<21*Tick)) // the tick wraps at 2^32 on the way
+	f(5, int64(1<<30*Tick), int64(1<<23*Tick)) // the tick wraps at 2^32 on the way
 	f(6, int64(1<<30*Tick), int64(1<<10*Tick))
 	f(7, int64(1<<34*Tick), int64(1<<22*Tick)) // beyond MaxDistance
 	f(8, int64(70*Tick), int64(1<<23*Tick))    // sleeps over everything armed
