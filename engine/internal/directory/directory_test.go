@@ -38,6 +38,7 @@ func TestDirectory(t *testing.T) {
 	claim("a", 3, 1, true)
 	lookup("a", 3, true)
 	release("a", 1, false) // taken over
+	release("a", 4, false) // never was the owner
 	lookup("a", 3, true)
 	if n := d.Len(); n != 2 {
 		t.Errorf("Len = %d, want 2", n)
