@@ -1,0 +1,29 @@
+// Command compare measures MQTT brokers side by side with package load: Mosquitto as the reference,
+// WheelMQ, and whichever others are given a start command.
+//
+//	go run ./bench/compare                                    all scenarios, Mosquitto and WheelMQ
+//	go run ./bench/compare -scenario fanin-100-1 -loops 1,2   one scenario, WheelMQ with one and two loops
+//	go run ./bench/compare -brokers mosquitto -smoke          does the tool work here
+//	go run ./bench/compare -broker 'flashmq=flashmq --port {port}' -json figures.json
+//
+// One broker is alive at a time, a fresh process for each run, in the order A B A B; a repeat is one
+// run of each. Figures are medians of the repeats with their range. A ratio is taken inside a repeat
+// and then the median of the ratios: what disturbs the machine for minutes disturbs both sides.
+// A run that failed, or lost, doubled or reordered a message, is printed before anything else, and
+// the exit status is 1. A missed target does not change the exit status: it is a figure.
+//
+// # Settings
+//
+// No broker is crippled: one listener on loopback, anonymous clients, no persistence, no log, no
+// delay of small segments (TCP_NODELAY), no bound on queues and windows that the workload could
+// reach, the file limit raised to the hard one. The command line and the configuration of each
+// broker are part of the JSON.
+//
+// # Design
+//
+// Ratios of CPU time decide, not messages per second: the generator needs a core of its own, and a
+// broker that batches can outrun it. Pinning broker and generator to cores was left out: on two cores
+// it would take the second one away from a broker with two loops, and on a noisy machine the kernel's
+// choice is the better one more often than not. The column "other" says how noisy it was: the
+// share of one core that everything else used.
+package main

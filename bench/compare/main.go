@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// options are the command line.
+type options struct {
+	scenario  string
+	brokers   string
+	mosquitto string
+	wheelmq   string
+	loops     string
+	further   []string
+	repeats   int
+	timing    timing
+	smoke     bool
+	list      bool
+	json      string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	status := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// command is the whole program; it returns the exit status.
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parseOptions(args, stderr)
+	if err != nil {
+		return 2
+	}
+	if o.list {
+		for _, s := range scenarios {
+			fmt.Fprintf(stdout, "%-22s %s\n", s.name, s.about)
+		}
+		return 0
+	}
+	flawed, err := compare(ctx, o, stdout, stderr)
+	if err != nil {
+		fmt.Fprintln(stderr, "compare:", err)
+		return 1
+	}
+	if flawed {
+		return 1
+	}
+	return 0
+}
+
+func parseOptions(args []string, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("compare", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.scenario, "scenario", "", "names of scenarios, separated by commas (all)")
+	f.StringVar(&o.brokers, "brokers", mosquittoName+","+wheelmqName, "which of mosquitto and wheelmq to start")
+	f.StringVar(&o.mosquitto, "mosquitto", "", "path of Mosquitto (looked for)")
+	f.StringVar(&o.wheelmq, "wheelmq", "", "WheelMQ's command, --listen and --loops are appended (cmd/wheelmq, built)")
+	f.StringVar(&o.loops, "loops", "1", "WheelMQ's numbers of loops, separated by commas, each a broker of its own")
+	f.Func("broker", "a further broker: name=command with {port}, {address} or {dir}; may repeat", func(s string) error {
+		o.further = append(o.further, s)
+		return nil
+	})
+	f.IntVar(&o.repeats, "repeats", 3, "runs of each broker in each scenario")
+	f.DurationVar(&o.timing.Duration, "duration", 5*time.Second, "measured window of a run")
+	f.DurationVar(&o.timing.Warmup, "warmup", time.Second, "before the window")
+	f.DurationVar(&o.timing.Settle, "settle", 5*time.Second, "idle: from the last connection to the measurement")
+	f.IntVar(&o.timing.Idle, "idle", 15000, "idle: connections")
+	f.BoolVar(&o.smoke, "smoke", false, "one short run of each, to see that all works")
+	f.BoolVar(&o.list, "list", false, "print the scenarios")
+	f.StringVar(&o.json, "json", "", "write all figures and runs to this file")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 || o.repeats < 1 || o.timing.Duration <= 0 || o.timing.Warmup < 0 || o.timing.Settle < 0 {
+		err := fmt.Errorf("compare: takes flags only; -repeats and -duration must be positive")
+		fmt.Fprintln(stderr, err)
+		return o, err
+	}
+	if o.smoke {
+		const moment = 300 * time.Millisecond
+		o.repeats, o.timing = 1, timing{Warmup: moment, Duration: moment, Settle: moment, Idle: 500}
+	}
+	return o, nil
+}
+
+// compare makes the plan, carries it out and reports; it tells whether a run was flawed.
+func compare(ctx context.Context, o options, stdout, stderr io.Writer) (bool, error) {
+	p := plan{repeats: o.repeats, timing: o.timing, progress: stderr}
+	var err error
+	if p.scenarios, err = chosen(o.scenario); err != nil {
+		return false, err
+	}
+	dir, err := os.MkdirTemp("", "compare")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(dir)
+	if p.candidates, err = o.candidates(ctx, dir); err != nil {
+		return false, err
+	}
+	runs, stopped := p.execute(ctx)
+	r := newReport(p, runs, o.smoke)
+	r.print(stdout)
+	if stopped != nil {
+		return false, fmt.Errorf("stopped before the end: %w", stopped)
+	}
+	if o.json != "" {
+		err = r.write(o.json)
+	}
+	return len(r.flawed()) > 0, err
+}
+
+// candidates are the brokers to start; the first one is the reference.
+func (o options) candidates(ctx context.Context, dir string) ([]candidate, error) {
+	names := strings.Split(o.brokers, ",")
+	var list []candidate
+	for _, name := range names {
+		if name != mosquittoName && name != wheelmqName && name != "" {
+			return nil, fmt.Errorf("-brokers: %q is neither %s nor %s", name, mosquittoName, wheelmqName)
+		}
+	}
+	if slices.Contains(names, mosquittoName) {
+		c, err := mosquitto(ctx, o.mosquitto)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	if slices.Contains(names, wheelmqName) {
+		built, err := wheelmq(ctx, o.wheelmq, o.loops, dir)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, built...)
+	}
+	for _, text := range o.further {
+		c, err := further(text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("no broker to start")
+	}
+	return list, nil
+}
