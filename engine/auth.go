@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
+)
+
+// authExchange is an enhanced authentication in progress (MQTT 5.0 section
+// 4.12), at CONNECT or, again, while the connection is open.
+type authExchange struct {
+	hook.Exchange
+	cn    *connecting // of the CONNECT; nil when re-authenticating
+	again bool
+}
+
+// beginAuth starts the exchange that the CONNECT asks for.
+func (c *conn) beginAuth(cn *connecting) {
+	h := c.loop.b.enhanced[cn.method]
+	if h == nil {
+		c.refuse(codec.BadAuthenticationMethod, "unknown authentication method") // [MQTT-4.12.0-1]
+		return
+	}
+	x := &authExchange{Exchange: h.Begin(&cn.Connect), cn: cn}
+	c.ext = &connExt{method: cn.method, maximumPacket: cn.maximumPacket, noProblemInfo: cn.noProblemInfo, exchange: x}
+	c.become(connAuth)
+	data, _ := cn.Properties.Bytes(codec.AuthenticationData)
+	c.stepAuth(data)
+}
+
+// auth handles the client's AUTH.
+func (c *conn) auth(body []byte) {
+	if c.version != codec.V5 {
+		c.drop("AUTH is not of this version")
+		return
+	}
+	a, err := codec.ParseAuth(body, codec.FromClient)
+	if err != nil {
+		c.failWith(err)
+		return
+	}
+	if c.ext == nil || c.ext.method == "" {
+		c.fail(codec.ProtocolError, "AUTH without an authentication method in CONNECT") // [MQTT-4.12.0-7]
+		return
+	}
+	if m, _ := a.Properties.Bytes(codec.AuthenticationMethod); string(m) != c.ext.method { // [MQTT-4.12.0-5], [MQTT-4.12.1-1]
+		c.fail(codec.ProtocolError, "AUTH with another method than CONNECT")
+		return
+	}
+	switch {
+	case a.Code == codec.ReAuthenticate && c.state == connOpen && c.ext.exchange == nil:
+		cn := &hook.Connect{ClientID: c.cl.ClientID, UserName: c.cl.identity().UserName, Version: c.version,
+			RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr()}
+		c.ext.exchange = &authExchange{Exchange: c.loop.b.enhanced[c.ext.method].Begin(cn), again: true}
+	case a.Code == codec.ContinueAuthentication && c.ext.exchange != nil:
+	default:
+		c.fail(codec.ProtocolError, "AUTH out of turn")
+		return
+	}
+	data, _ := a.Properties.Bytes(codec.AuthenticationData)
+	c.stepAuth(data)
+}
+
+// stepAuth hands the client's data to the method and acts on its answer.
+func (c *conn) stepAuth(data []byte) {
+	x := c.ext.exchange
+	reply, code := x.Step(data)
+	switch {
+	case code.Failure():
+		c.fail(code, "authentication failed") // [MQTT-4.12.0-4], [MQTT-4.12.1-2]
+	case code == codec.ContinueAuthentication:
+		c.sendAuth(codec.ContinueAuthentication, reply)
+	case x.again:
+		c.ext.exchange = nil
+		c.sendAuth(codec.Success, reply)
+	default:
+		c.ext.exchange = nil
+		x.cn.reply = reply
+		c.loop.accept(c, x.cn)
+	}
+}
+
+func (c *conn) sendAuth(code codec.ReasonCode, data []byte) {
+	a := codec.Auth{Code: code}
+	a.Properties = codec.AppendBytes(a.Properties, codec.AuthenticationMethod, c.ext.method)
+	if len(data) > 0 {
+		a.Properties = codec.AppendBytes(a.Properties, codec.AuthenticationData, data)
+	}
+	c.sent(codec.AUTH)
+	c.buffer().B = a.Append(c.out.B)
+}

@@ -1,0 +1,169 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
+	"github.com/wheelmq/wheelmq/engine/internal/clock"
+	"github.com/wheelmq/wheelmq/engine/internal/directory"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/internal/session"
+	"github.com/wheelmq/wheelmq/engine/internal/transport"
+	"github.com/wheelmq/wheelmq/engine/message"
+	"github.com/wheelmq/wheelmq/router"
+	"github.com/wheelmq/wheelmq/router/retained"
+)
+
+// transportTick is the resolution of time on a loop.
+const transportTick = transport.TickInterval
+
+// A Broker is an MQTT server. Its exported methods may be called from any
+// goroutine.
+type Broker struct {
+	// immutable after New
+	opts           Options
+	log            *slog.Logger
+	clock          clock.Clock
+	limits         *session.Limits
+	loops          []*loop
+	authenticators []hook.Authenticator
+	authorizers    []hook.Authorizer
+	enhanced       map[string]hook.EnhancedAuthenticator
+
+	// any loop
+	router    *router.Router
+	retained  retainedStore
+	directory directory.Directory
+	full      fullSessions
+
+	server *transport.Server // set by Start
+}
+
+// New checks the options and makes a broker that does not listen yet.
+func New(o Options) (*Broker, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	return newBroker(o, clock.Real{})
+}
+
+func newBroker(o Options, clk clock.Clock) (*Broker, error) {
+	o = o.withDefaults()
+	b := &Broker{
+		opts: o, log: o.Logger, clock: clk, limits: o.sessionLimits(),
+		enhanced: make(map[string]hook.EnhancedAuthenticator),
+		router:   router.New(o.Loops),
+		retained: retainedStore{index: retained.New[*message.Message]()},
+		full:     fullSessions{policy: session.OverflowPolicy(o.Overflow), refs: make(map[router.Ref]struct{})},
+	}
+	for i, h := range o.Hooks {
+		if err := b.addHook(h); err != nil {
+			return nil, fmt.Errorf("engine: hook %d: %w", i, err)
+		}
+	}
+	now := clk.Now()
+	for i := range o.Loops {
+		b.loops = append(b.loops, newLoop(b, i, now))
+	}
+	return b, nil
+}
+
+func (b *Broker) addHook(h any) error {
+	used := false
+	if a, ok := h.(hook.Authenticator); ok {
+		b.authenticators, used = append(b.authenticators, a), true
+	}
+	if a, ok := h.(hook.Authorizer); ok {
+		b.authorizers, used = append(b.authorizers, a), true
+	}
+	if a, ok := h.(hook.EnhancedAuthenticator); ok {
+		b.enhanced[a.Method()], used = a, true
+	}
+	if !used {
+		return fmt.Errorf("%T implements no interface of package hook", h)
+	}
+	return nil
+}
+
+// Start binds the listeners and begins to serve.
+func (b *Broker) Start() error {
+	if b.server != nil {
+		return errors.New("engine: broker was started before")
+	}
+	cfg := transport.Config{MaxConnections: b.opts.MaxConnections, Logger: b.log}
+	for _, l := range b.opts.Listeners {
+		cfg.Addresses = append(cfg.Addresses, l.Address)
+	}
+	for _, l := range b.loops {
+		cfg.Loops = append(cfg.Loops, l)
+	}
+	s, err := transport.Listen(cfg)
+	if err != nil {
+		return err
+	}
+	b.server = s
+	return nil
+}
+
+// Bound implements transport.Loop: it gives the loop its way to be woken.
+func (l *loop) Bound(w transport.Waker) {
+	timer := time.AfterFunc(time.Hour, w.Wake)
+	timer.Stop()
+	l.wakeAfter = func(d time.Duration) { timer.Reset(d) }
+	l.mailbox.bind(w.Wake)
+}
+
+// Addrs are the addresses listened on, in the order of the options.
+func (b *Broker) Addrs() []net.Addr { return b.server.Addrs() }
+
+// Loops is the number of event loops.
+func (b *Broker) Loops() int { return len(b.loops) }
+
+// Stop ends the broker: no connection is accepted any more, each v5 client is
+// told with DISCONNECT 0x8B, wills are published to who is still there, and
+// the loops end. It returns early when ctx is done.
+func (b *Broker) Stop(ctx context.Context) error {
+	if b.server == nil {
+		return nil
+	}
+	said := make(chan struct{}, len(b.loops))
+	for _, l := range b.loops {
+		l.mailbox.post([]item{{kind: itemCall, call: func(l *loop) {
+			l.farewell()
+			said <- struct{}{}
+		}}}, 0)
+	}
+	for range b.loops {
+		select {
+		case <-said:
+		case <-ctx.Done():
+			return b.server.Stop(ctx)
+		}
+	}
+	return b.server.Stop(ctx)
+}
+
+// farewell ends every connection of the loop. Sessions stay as they are, so
+// that wills wait for the end of the process with them.
+func (l *loop) farewell() {
+	l.stopping = true
+	for c := range l.conns {
+		if c.state == connOpen {
+			c.disconnect(codec.ServerShuttingDown, "", true)
+		}
+	}
+}
+
+// stats sums the figures of all loops; they are at most one tick old.
+func (b *Broker) stats() (sum metrics.Counters) {
+	for _, l := range b.loops {
+		l.cell.AddTo(&sum)
+	}
+	return sum
+}

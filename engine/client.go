@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
+	"github.com/wheelmq/wheelmq/engine/internal/clock"
+	"github.com/wheelmq/wheelmq/engine/internal/directory"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/internal/session"
+	"github.com/wheelmq/wheelmq/engine/internal/wheel"
+	"github.com/wheelmq/wheelmq/engine/message"
+	"github.com/wheelmq/wheelmq/router"
+)
+
+// A client is one session, with or without a connection, on the loop where it
+// last was. Loop-owned; it moves between loops as a whole (takeover.go).
+type client struct {
+	session.Session
+	ref    router.Ref
+	conn   *conn          // nil while absent
+	subs   []subscription // in the order they were made
+	ext    *clientExt     // what most sessions do not need; nil for these
+	expiry uint32         // Session Expiry Interval, seconds; expiryNever
+}
+
+// expiryNever is the Session Expiry Interval of a session that does not end.
+const expiryNever = 0xFFFFFFFF
+
+// clientExt is the part of a client that only some need.
+type clientExt struct {
+	userName string
+	will     *will
+	away     *away
+	move     *move
+	replays  []*replay
+}
+
+// A subscription as the session keeps it.
+type subscription struct {
+	filter            string // as sent, $share/name/ included
+	id                uint32 // Subscription Identifier; 0 none
+	qos               codec.QoS
+	noLocal           bool
+	retainAsPublished bool
+	member            *router.Member // of a shared subscription, else nil
+}
+
+// A will is the Will Message of a session.
+type will struct {
+	message   *message.Message
+	expiry    uint32 // Message Expiry Interval, counted from publication; with hasExpiry
+	delay     uint32 // Will Delay Interval, seconds
+	hasExpiry bool
+}
+
+// away holds the timers of a session without a connection.
+type away struct {
+	timer  wheel.Node[client]
+	willAt clock.Time // 0: no will waits
+	endAt  clock.Time // 0: the session does not end
+}
+
+func (cl *client) extend() *clientExt {
+	if cl.ext == nil {
+		cl.ext = &clientExt{}
+	}
+	return cl.ext
+}
+
+// identity is who hooks are told acts.
+func (cl *client) identity() hook.Client {
+	id := hook.Client{ClientID: cl.ClientID}
+	if cl.ext != nil {
+		id.UserName = cl.ext.userName
+	}
+	return id
+}
+
+// find returns the subscription to filter, or nil.
+func (cl *client) find(filter []byte) *subscription {
+	for i := range cl.subs {
+		if cl.subs[i].filter == string(filter) {
+			return &cl.subs[i]
+		}
+	}
+	return nil
+}
+
+// unlink takes the session off its connection, and nothing else.
+func (c *conn) unlink() *client {
+	cl := c.cl
+	c.cl = nil
+	cl.conn = nil
+	cl.Detach()
+	cl.setOnline(false)
+	c.loop.counters.Connected--
+	c.loop.counters.Disconnects++
+	c.loop.b.log.Debug("client disconnected", "client", cl.ClientID)
+	return cl
+}
+
+// leave ends the session's connection, if c has a session: it stays for its
+// expiry interval, or ends. will says whether the end is one that publishes
+// the will.
+func (c *conn) leave(will bool) {
+	if c.cl == nil {
+		c.stopWaiting()
+		return
+	}
+	cl := c.unlink()
+	if !will {
+		cl.forgetWill()
+	}
+	if cl.expiry == 0 {
+		c.loop.endSession(cl)
+		return
+	}
+	c.loop.goAway(cl)
+}
+
+// setOnline tells the shared subscriptions whether their member can take messages.
+func (cl *client) setOnline(online bool) {
+	for i := range cl.subs {
+		if m := cl.subs[i].member; m != nil {
+			m.SetState(online, false)
+		}
+	}
+}
+
+func (cl *client) forgetWill() {
+	if cl.ext != nil && cl.ext.will != nil {
+		cl.ext.will.message.Release()
+		cl.ext.will = nil
+	}
+}
+
+// goAway starts the timers of a session without a connection.
+func (l *loop) goAway(cl *client) {
+	var willAt, endAt clock.Time
+	if cl.expiry != expiryNever {
+		endAt = l.now.Add(time.Duration(cl.expiry) * time.Second)
+	}
+	if cl.ext != nil && cl.ext.will != nil {
+		if cl.ext.will.delay == 0 {
+			l.publishWill(cl)
+		} else {
+			willAt = l.now.Add(time.Duration(cl.ext.will.delay) * time.Second)
+		}
+	}
+	if willAt == 0 && endAt == 0 {
+		return
+	}
+	a := &away{willAt: willAt, endAt: endAt}
+	a.timer.Owner = cl
+	cl.extend().away = a
+	l.awayTimers.Arm(&a.timer, a.next())
+}
+
+// next is the earlier of the two times that are set.
+func (a *away) next() clock.Time {
+	if a.willAt == 0 || a.endAt != 0 && a.endAt < a.willAt {
+		return a.endAt
+	}
+	return a.willAt
+}
+
+// comeBack stops the timers.
+func (l *loop) comeBack(cl *client) {
+	if cl.ext != nil && cl.ext.away != nil {
+		l.awayTimers.Cancel(&cl.ext.away.timer)
+		cl.ext.away = nil
+	}
+}
+
+// fireAway handles the timer of an absent session.
+func (l *loop) fireAway(n *wheel.Node[client]) {
+	cl := n.Owner
+	a := cl.ext.away
+	if a.endAt != 0 && a.endAt <= l.now {
+		l.counters.SessionsExpired++
+		l.endSession(cl)
+		return
+	}
+	if a.willAt != 0 && a.willAt <= l.now {
+		a.willAt = 0
+		l.publishWill(cl)
+	}
+	if at := a.next(); at != 0 {
+		l.awayTimers.Arm(&a.timer, at)
+	} else {
+		cl.ext.away = nil
+	}
+}
+
+// endSession forgets everything about cl, which has no connection: its will
+// is published if it still has one, its subscriptions go, its messages are
+// dropped, but for those that another member of a shared subscription may get.
+func (l *loop) endSession(cl *client) {
+	l.comeBack(cl)
+	l.publishWill(cl)
+	l.b.directory.Release(cl.ClientID, directory.Place(cl.ref))
+	l.unsubscribeAll(cl)
+	l.dropReplays(cl)
+	l.b.full.clear(cl)
+	cl.Drain(func(o session.Outbound, sent bool) {
+		if m, ok := o.Origin.(*router.Member); ok && (o.QoS == 1 || !sent) {
+			l.redispatch(m, o) // B-share-redeliver; a begun QoS 2 goes to nobody else [MQTT-4.8.2-5]
+		} else {
+			l.counters.Dropped[metrics.DropSessionEnded]++
+		}
+		o.Message.Release()
+	})
+	l.endMove(cl)
+	l.vacate(cl)
+}

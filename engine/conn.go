@@ -1,0 +1,438 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/valyala/bytebufferpool"
+
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/internal/transport"
+	"github.com/wheelmq/wheelmq/engine/internal/wheel"
+)
+
+type connState uint8
+
+const (
+	connAwaitConnect connState = iota // open, no CONNECT yet;            -> connAuth, connResume, connOpen, connClosing, connClosed
+	connAuth                          // enhanced authentication;         -> connResume, connOpen, connClosing, connClosed
+	connResume                        // its session is on another loop;  -> connOpen, connClosing, connClosed
+	connOpen                          // CONNACK sent, has a session;     -> connClosing, connClosed
+	connClosing                       // last packet sent, our side shut; -> connClosed
+	connClosed                        // terminal
+)
+
+var connNext = [connClosed + 1]uint8{ // bit s of connNext[c] set: s may follow c
+	connAwaitConnect: 1<<connAuth | 1<<connResume | 1<<connOpen | 1<<connClosing | 1<<connClosed,
+	connAuth:         1<<connResume | 1<<connOpen | 1<<connClosing | 1<<connClosed,
+	connResume:       1<<connOpen | 1<<connClosing | 1<<connClosed,
+	connOpen:         1<<connClosing | 1<<connClosed,
+	connClosing:      1 << connClosed,
+}
+
+// A conn is one Network Connection. Loop-owned.
+//
+// Memory: an idle connection holds this struct and no buffer.
+type conn struct {
+	loop  *loop
+	sock  transport.Socket
+	cl    *client                    // whose session it has; nil before connOpen and after
+	in    *bytebufferpool.ByteBuffer // what arrived of a packet that is not complete; nil when there is none
+	out   *bytebufferpool.ByteBuffer // frames made in this turn; nil when there are none
+	ext   *connExt                   // what most connections do not need; nil for these
+	timer wheel.Node[conn]           // connect deadline, then keep-alive, then the end of closing
+
+	lastSeen  uint32 // loop tick of the last whole packet
+	flushed   uint32 // flush in which it was last written
+	keepAlive uint16 // seconds; 0 off
+	state     connState
+	version   codec.Version // 0 until CONNECT
+	listener  uint8         // index in Options.Listeners
+	dirty     bool          // in loop.dirty
+	congested bool          // in loop.congested
+}
+
+// connExt is the part of a connection that only some need.
+type connExt struct {
+	aliasIn       [][]byte          // by alias-1: topic names the client defined
+	aliasOut      map[string]uint16 // by topic name: aliases we defined
+	aliasOutMax   uint16            // Topic Alias Maximum of the client, as far as we use it
+	maximumPacket uint32            // of the client; 0: no limit
+	noProblemInfo bool              // Request Problem Information 0
+	method        string            // Authentication Method; "" none
+	exchange      *authExchange     // in progress
+	connecting    *connecting       // between CONNECT and CONNACK
+}
+
+// Kinds of a connection's timer.
+const (
+	timerConnect   uint8 = iota // CONNECT must have been accepted
+	timerKeepAlive              // look whether a packet came
+	timerClosing                // the peer had time to read our last packet
+)
+
+// lingering is how long a connection whose last packet is sent may stay open
+// for the peer to read it: a close with unread input would discard the packet.
+const lingering = time.Second
+
+func newConn(l *loop, s transport.Socket) *conn {
+	c := &conn{loop: l, sock: s, lastSeen: l.ticks}
+	c.listener = uint8(s.Listener())
+	c.timer.Owner = c
+	c.arm(timerConnect, l.b.opts.ConnectTimeout)
+	return c
+}
+
+// become is the one place that changes the state.
+func (c *conn) become(s connState) {
+	if connNext[c.state]&(1<<s) == 0 {
+		panic("engine: connection cannot go from state " + string('0'+rune(c.state)) + " to " + string('0'+rune(s)))
+	}
+	c.state = s
+}
+
+func (c *conn) arm(kind uint8, d time.Duration) {
+	c.timer.Kind = kind
+	c.loop.connTimers.Arm(&c.timer, c.loop.now.Add(d))
+}
+
+// fireConn handles a connection's timer.
+func fireConn(n *wheel.Node[conn]) {
+	c := n.Owner
+	switch n.Kind {
+	case timerConnect:
+		c.loop.b.log.Debug("connection closed: no CONNECT in time", "peer", c.peer())
+		c.sock.Close()
+	case timerKeepAlive:
+		c.checkKeepAlive()
+	case timerClosing:
+		c.sock.Close()
+	}
+}
+
+// checkKeepAlive closes the connection, or looks again when a packet seen
+// since lets it live. A packet costs one store, no timer operation.
+func (c *conn) checkKeepAlive() {
+	allowed := keepAliveGrace(c.keepAlive)
+	due := c.loop.start.Add(time.Duration(c.lastSeen+1) * wheel.Tick).Add(allowed)
+	if c.loop.now < due {
+		c.loop.connTimers.Arm(&c.timer, due)
+		return
+	}
+	c.fail(codec.KeepAliveTimeout, "no packet within 1.5 times the keep-alive")
+}
+
+// keepAliveGrace is the time without a packet that is allowed [MQTT-3.1.2-22].
+func keepAliveGrace(seconds uint16) time.Duration {
+	return time.Duration(seconds) * time.Second * 3 / 2
+}
+
+// Received implements transport.Peer.
+func (c *conn) Received(b []byte) {
+	l := c.loop
+	l.begin()
+	l.counters.BytesReceived += uint64(len(b))
+	c.consume(b)
+	l.end()
+}
+
+// reading reports whether packets are taken now. In connResume they wait.
+func (c *conn) reading() bool { return c.state <= connAuth || c.state == connOpen }
+
+// consume takes whole packets from b, borrowed, and keeps what is left.
+func (c *conn) consume(b []byte) {
+	if c.in != nil && c.reading() {
+		b = c.fill(b)
+	}
+	for len(b) > 0 && c.reading() {
+		h, ok := c.header(b)
+		if !ok || len(b)-h.Size < h.Remaining {
+			break
+		}
+		n := h.Size + h.Remaining
+		c.packet(h, b[h.Size:n:n])
+		b = b[n:]
+	}
+	if len(b) > 0 && c.state < connClosing {
+		c.keep(b)
+	}
+}
+
+// header reads and checks the fixed header at the start of b. ok is false when
+// it is not complete, or refused: then the connection is closing.
+func (c *conn) header(b []byte) (h codec.Header, ok bool) {
+	h, ok, err := codec.ReadHeader(b)
+	if err == nil && !ok {
+		return h, false
+	}
+	if err == nil && c.version == 0 && h.Type != codec.CONNECT {
+		c.drop("first packet is not CONNECT") // [MQTT-3.1.0-1]
+		return h, false
+	}
+	if err == nil {
+		err = h.CheckFlags(c.version)
+	}
+	if err != nil {
+		c.failWith(err)
+		return h, false
+	}
+	if h.Size+h.Remaining > c.packetLimit() {
+		c.fail(codec.PacketTooLarge, "packet larger than the limit")
+		return h, false
+	}
+	return h, true
+}
+
+func (c *conn) packetLimit() int {
+	if c.version == 0 {
+		return firstPacketBytes
+	}
+	return c.loop.b.opts.MaximumPacketSize
+}
+
+// fill completes the packet in c.in from b, handles it, and returns the rest of b.
+func (c *conn) fill(b []byte) []byte {
+	for len(b) > 0 && c.reading() {
+		h, ok := c.header(c.in.B)
+		if !c.reading() {
+			return nil
+		}
+		need := 1 // of the header
+		if ok {
+			need = h.Size + h.Remaining - len(c.in.B)
+		}
+		if need > 0 {
+			n := min(need, len(b))
+			c.in.B = append(growFor(c.in.B, n, need), b[:n]...)
+			b = b[n:]
+			need -= n
+		}
+		if ok && need == 0 {
+			in := c.in
+			c.in = nil
+			c.packet(h, in.B[h.Size:])
+			putBuffer(in)
+			return b
+		}
+	}
+	return b
+}
+
+// growFor makes room for n bytes, and for more of the need still to come, but
+// never for more than has arrived already: a length announced costs nothing.
+func growFor(b []byte, n, need int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
+	}
+	grown := make([]byte, len(b), len(b)+max(n, min(need, len(b)+n)))
+	copy(grown, b)
+	return grown
+}
+
+// keep copies b behind what is kept of an incomplete packet, or of packets
+// that wait for the session.
+func (c *conn) keep(b []byte) {
+	if c.in == nil {
+		c.in = bytebufferpool.Get()
+	}
+	if len(c.in.B)+len(b) > c.packetLimit()+firstPacketBytes {
+		c.drop("too many bytes before the session was there")
+		return
+	}
+	c.in.B = append(c.in.B, b...)
+}
+
+// resumeReading handles what was kept while packets waited.
+func (c *conn) resumeReading() {
+	if c.in == nil || !c.reading() {
+		return
+	}
+	in := c.in
+	c.in = nil
+	c.consume(in.B)
+	putBuffer(in)
+}
+
+// Closed implements transport.Peer: the network connection is gone.
+func (c *conn) Closed(err error) {
+	if c.state == connClosed {
+		return
+	}
+	l := c.loop
+	l.begin()
+	defer l.end()
+	if err != nil && !errors.Is(err, io.EOF) {
+		l.b.log.Debug("connection lost", "peer", c.peer(), "error", err)
+	}
+	c.leave(true)
+	c.become(connClosed)
+	l.connTimers.Cancel(&c.timer)
+	delete(l.conns, c)
+	c.release()
+}
+
+// release gives the buffers back.
+func (c *conn) release() {
+	if c.in != nil {
+		putBuffer(c.in)
+		c.in = nil
+	}
+	if c.out != nil {
+		putBuffer(c.out)
+		c.out = nil
+	}
+	c.ext = nil
+}
+
+// keptBufferBytes is the largest buffer that goes back to the pool.
+const keptBufferBytes = 1 << 20
+
+func putBuffer(b *bytebufferpool.ByteBuffer) {
+	if cap(b.B) <= keptBufferBytes {
+		bytebufferpool.Put(b)
+	}
+}
+
+// drop closes without a word.
+func (c *conn) drop(detail string) {
+	c.loop.b.log.Debug("connection closed", "peer", c.peer(), "client", c.clientID(), "why", detail)
+	c.sock.Close()
+}
+
+// failWith answers an error of the codec.
+func (c *conn) failWith(err error) {
+	var e *codec.Error
+	if !errors.As(err, &e) {
+		e = &codec.Error{Code: codec.UnspecifiedError, Detail: err.Error()}
+	}
+	c.fail(e.Code, e.Detail)
+}
+
+// fail ends the connection for the peer's mistake: with DISCONNECT under v5,
+// with CONNACK when none was sent, without a word in 3.x after CONNACK
+// [MQTT-4.13.1-1]. The will is published.
+func (c *conn) fail(code codec.ReasonCode, detail string) {
+	switch c.state {
+	case connAwaitConnect, connAuth, connResume:
+		c.refuse(code, detail)
+	case connOpen:
+		c.loop.b.log.Debug("connection closed", "peer", c.peer(), "client", c.clientID(), "code", code, "why", detail)
+		c.disconnect(code, detail, true)
+	}
+}
+
+// disconnect sends DISCONNECT where the version has it, and closes. will says
+// whether the session's will is to be published.
+func (c *conn) disconnect(code codec.ReasonCode, reason string, will bool) {
+	if c.version == codec.V5 {
+		d := codec.Disconnect{Code: code}
+		size := len(d.Append(nil, c.version))
+		if reason != "" && c.fits(size+len(reason)+4) {
+			d.Properties = codec.AppendBytes(nil, codec.ReasonString, reason)
+		}
+		if c.fits(size) {
+			c.sent(codec.DISCONNECT)
+			c.buffer().B = d.Append(c.out.B, c.version)
+		}
+	}
+	c.leave(will)
+	c.closeAfterOutput()
+}
+
+// fits reports whether a packet of n bytes is within the client's Maximum Packet Size.
+func (c *conn) fits(n int) bool {
+	return c.ext == nil || c.ext.maximumPacket == 0 || uint32(n) <= c.ext.maximumPacket
+}
+
+// closeAfterOutput writes what waits, shuts our side and leaves the peer a
+// moment to read it.
+func (c *conn) closeAfterOutput() {
+	if c.state >= connClosing {
+		return
+	}
+	c.become(connClosing)
+	c.writeOut()
+	if c.state == connClosed {
+		return
+	}
+	if c.in != nil {
+		putBuffer(c.in)
+		c.in = nil
+	}
+	if c.sock.Buffered() == 0 && c.sock.CloseWrite() != nil {
+		c.sock.Close()
+		return
+	}
+	c.arm(timerClosing, lingering)
+}
+
+// buffer returns the output buffer and makes sure it is written with this turn.
+func (c *conn) buffer() *bytebufferpool.ByteBuffer {
+	if c.out == nil {
+		c.out = bytebufferpool.Get()
+	}
+	if !c.dirty {
+		c.dirty = true
+		c.loop.flush.mark(c)
+		c.loop.dirty = append(c.loop.dirty, c)
+	}
+	return c.out
+}
+
+// sent counts one packet.
+func (c *conn) sent(t codec.PacketType) { c.loop.counters.PacketsSent[t]++ }
+
+// writeOut hands the frames to the socket. The connection may be closed after it.
+func (c *conn) writeOut() {
+	out := c.out
+	if out == nil || c.state == connClosed {
+		return
+	}
+	c.out = nil
+	c.flushed = c.loop.flush.seq
+	c.loop.counters.BytesSent += uint64(len(out.B))
+	c.sock.Write(out.B)
+	putBuffer(out)
+	if c.state == connOpen {
+		c.checkOutput(c.sock.Buffered())
+	}
+}
+
+// checkOutput acts on what the client has not read: above the bound it is a
+// slow reader, and a client that makes us answer without ever reading the
+// answers is closed.
+func (c *conn) checkOutput(buffered int) {
+	o := &c.loop.b.opts
+	switch {
+	case buffered > 4*o.OutboundBytes+o.MaximumPacketSize:
+		c.loop.counters.OutputOverflows++
+		c.drop("the client does not read what it asked for")
+	case buffered > o.OutboundBytes && !c.congested:
+		c.congested = true
+		c.loop.congested = append(c.loop.congested, c)
+		c.loop.pollLater()
+	}
+}
+
+// relieve writes early when a lot has collected.
+func (c *conn) relieve() {
+	if c.out != nil && len(c.out.B) >= flushBytes {
+		c.writeOut()
+	}
+}
+
+// peer is the remote address, for logs.
+func (c *conn) peer() string {
+	if a := c.sock.RemoteAddr(); a != nil {
+		return a.String()
+	}
+	return ""
+}
+
+func (c *conn) clientID() string {
+	if c.cl != nil {
+		return c.cl.ClientID
+	}
+	return ""
+}

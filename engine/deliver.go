@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/internal/session"
+	"github.com/wheelmq/wheelmq/router"
+)
+
+// fanOut delivers p to subs, which are all on this loop. from is the loop that
+// routed it.
+func (l *loop) fanOut(p *publication, subs []router.Subscriber, from int) {
+	for i := range subs {
+		s := &subs[i]
+		if s.Ref == p.publisher {
+			own, ok := s.Own()
+			if ok { // [MQTT-3.8.3-3]
+				l.deliverOne(p, &own, nil, from)
+			}
+			continue
+		}
+		l.deliverOne(p, s, nil, from)
+	}
+}
+
+// sendToMember delivers p to one member of a shared subscription.
+func (l *loop) sendToMember(p *publication, m *router.Member) {
+	if m.Loop == l.id {
+		l.deliverOne(p, &m.Subscriber, m, l.id)
+		return
+	}
+	if !l.credit(m.Loop, p) {
+		return
+	}
+	msg := p.own()
+	msg.Retain()
+	l.outboxes[m.Loop].add(item{kind: itemOne, from: uint8(l.id), msg: msg, one: m.Subscriber, origin: m,
+		publisher: p.publisher})
+}
+
+// redispatch gives a message that a leaving member did not acknowledge to
+// another member of its group. The caller keeps its reference.
+func (l *loop) redispatch(from *router.Member, o session.Outbound) {
+	m, ok := from.Group().Pick(0, xxhash.Sum64(o.Message.Topic), from.Ref)
+	if !ok {
+		l.counters.Dropped[metrics.DropSessionEnded]++
+		return
+	}
+	p := publication{}
+	o.Message.Retain()
+	p.fromMessage(o.Message, 0)
+	l.sendToMember(&p, m)
+	p.done()
+}
+
+// deliverOne delivers p to one session of this loop.
+func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.Member, from int) {
+	cl := l.client(s.Ref)
+	if cl == nil {
+		return // the session ended while the message was on its way
+	}
+	if cl.ext != nil && cl.ext.move != nil && l.hold(cl, p, s, origin, from) {
+		return
+	}
+	retain := p.retain && s.Flags&router.RetainAsPublished != 0
+	qos := min(p.qos, s.QoS)
+	if qos == 0 {
+		l.deliverQoS0(cl, p, s, retain)
+		return
+	}
+	o := session.Outbound{Message: p.own(), QoS: qos, Retain: retain}
+	if s.HasIDs() {
+		o.IDs = l.idList(s)
+	}
+	if origin != nil {
+		o.Origin = origin
+	}
+	l.offer(cl, o)
+}
+
+// deliverQoS0 sends now or drops.
+func (l *loop) deliverQoS0(cl *client, p *publication, s *router.Subscriber, retain bool) {
+	c := cl.conn
+	switch {
+	case c == nil:
+		l.counters.Dropped[metrics.DropQoS0Offline]++ // B-qos0-offline
+		return
+	case c.congested:
+		l.counters.Dropped[metrics.DropSlowReader]++
+		return
+	}
+	d := codec.Delivery{Retain: retain}
+	if s.HasIDs() {
+		l.ids = s.AppendIDs(l.ids[:0])
+		d.SubscriptionIDs = l.ids
+	}
+	c.sendPublish(&d, p.topic, p.payload, p.properties, int64(p.expires))
+	c.relieve()
+}
+
+// offer gives the session one message of QoS 1 or 2. It takes a reference of
+// its own when the session keeps the message.
+func (l *loop) offer(cl *client, o session.Outbound) {
+	c := cl.conn
+	if c != nil && c.ext != nil && c.tooLarge(o) {
+		l.counters.Dropped[metrics.DropPacketTooLarge]++ // [MQTT-3.1.2-24]
+		return
+	}
+	o.Message.Retain()
+	id, verdict, old := cl.Offer(o, c != nil && c.congested)
+	switch verdict {
+	case session.Sent:
+		c.sendOutbound(&o, id, false)
+		c.relieve()
+	case session.Queued:
+		l.queued(cl, o, 1)
+	case session.Evicted:
+		l.counters.Dropped[metrics.DropQueueFull]++
+		l.queued(cl, o, 1)
+		l.queued(cl, old, -1)
+		cl.released(old)
+		old.Message.Release()
+	case session.Dropped:
+		l.counters.Dropped[metrics.DropQueueFull]++
+		o.Message.Release()
+		return
+	}
+	if m, ok := o.Origin.(*router.Member); ok {
+		m.AddInflight(1)
+		m.SetState(c != nil, cl.Blocked())
+	}
+}
+
+// queued counts a message into a session's queue, or out of it.
+func (l *loop) queued(cl *client, o session.Outbound, n int64) {
+	l.counters.QueuedMessages += n
+	l.counters.QueuedBytes += n * int64(o.Message.Size())
+	l.b.full.update(cl)
+}
+
+// released settles the accounts of a message the session is done with.
+func (cl *client) released(o session.Outbound) {
+	if m, ok := o.Origin.(*router.Member); ok {
+		m.AddInflight(-1)
+		m.SetState(cl.conn != nil, cl.Blocked())
+	}
+}
+
+// pump sends what the session has for its connection, as far as quota and
+// socket allow: what was in flight, what waits, and retained messages of new
+// subscriptions, in turns.
+func (c *conn) pump() {
+	l := c.loop
+	for c.state == connOpen && !c.congested {
+		cl := c.cl
+		s, ok := cl.Next(l.now, l.dropExpired)
+		if ok {
+			c.sendNext(&s)
+		}
+		replayed := c.state == connOpen && cl.ext != nil && len(cl.ext.replays) > 0 && l.replayStep(c)
+		if !ok && !replayed {
+			return
+		}
+		c.relieve()
+	}
+}
+
+// sendNext encodes what the session returned, or settles it when it is too large.
+func (c *conn) sendNext(s *session.Send) {
+	l := c.loop
+	if s.Message == nil {
+		c.answer(codec.PUBREL, s.PacketID, codec.Success)
+		return
+	}
+	if !s.Dup {
+		l.queued(c.cl, s.Outbound, -1)
+	}
+	if c.ext != nil && c.tooLarge(s.Outbound) { // [MQTT-3.1.2-25]
+		l.counters.Dropped[metrics.DropPacketTooLarge]++
+		o := c.cl.Discard(s.PacketID)
+		c.cl.released(o)
+		o.Message.Release()
+		return
+	}
+	c.sendOutbound(&s.Outbound, s.PacketID, s.Dup)
+}
+
+// dropExpired lets go of a queued message whose time has run out.
+func (l *loop) dropExpired(o session.Outbound) {
+	l.counters.Dropped[metrics.DropExpired]++ // [MQTT-3.3.2-5]
+	l.counters.QueuedMessages--
+	l.counters.QueuedBytes -= int64(o.Message.Size())
+	if m, ok := o.Origin.(*router.Member); ok {
+		m.AddInflight(-1)
+	}
+	o.Message.Release()
+}
+
+func (c *conn) sendOutbound(o *session.Outbound, id uint16, dup bool) {
+	d := codec.Delivery{PacketID: id, QoS: o.QoS, Dup: dup, Retain: o.Retain, SubscriptionIDs: o.IDs}
+	m := o.Message
+	c.sendPublish(&d, m.Topic, m.Payload, m.Properties, int64(m.Expires))
+}
+
+// sendPublish appends one PUBLISH to the output.
+func (c *conn) sendPublish(d *codec.Delivery, topic, payload []byte, props codec.Properties, expires int64) {
+	l := c.loop
+	if expires != 0 {
+		d.HasMessageExpiry, d.MessageExpiry = true, remaining(expires-int64(l.now))
+	}
+	if c.ext != nil {
+		define := c.alias(d, topic)
+		if !c.fits(codec.PublishSize(c.version, d, len(topic), len(payload), len(props))) {
+			l.counters.Dropped[metrics.DropPacketTooLarge]++ // only QoS 0 comes here: the others were asked before
+			return
+		}
+		if define {
+			c.ext.aliasOut[string(topic)] = d.TopicAlias // B-alias-queue
+		}
+	}
+	out := c.buffer()
+	out.B = codec.AppendPublish(out.B, c.version, d, topic, payload, props)
+	c.sent(codec.PUBLISH)
+	l.counters.PublishBytesSent += uint64(len(payload))
+}
+
+// remaining is the Message Expiry Interval to forward, from nanoseconds left
+// [MQTT-3.3.2-6]: whole seconds, rounded up. A message that was sent before it
+// expired keeps going at 0 [MQTT-4.3.3-7].
+func remaining(ns int64) uint32 {
+	if ns <= 0 {
+		return 0
+	}
+	return uint32((ns + int64(time.Second) - 1) / int64(time.Second))
+}
+
+// alias gives d the topic alias to use, if the client takes aliases. define
+// reports that it is a new one, which counts once the packet is sent.
+func (c *conn) alias(d *codec.Delivery, topic []byte) (define bool) {
+	x := c.ext
+	if x.aliasOutMax == 0 {
+		return false
+	}
+	if a, ok := x.aliasOut[string(topic)]; ok {
+		d.TopicAlias, d.OmitTopic = a, true
+		return false
+	}
+	if len(x.aliasOut) >= int(x.aliasOutMax) {
+		return false
+	}
+	if x.aliasOut == nil {
+		x.aliasOut = make(map[string]uint16)
+	}
+	d.TopicAlias = uint16(len(x.aliasOut) + 1)
+	return true
+}
+
+// tooLarge reports whether o's PUBLISH would exceed the client's Maximum Packet Size.
+func (c *conn) tooLarge(o session.Outbound) bool {
+	if c.ext.maximumPacket == 0 {
+		return false
+	}
+	m := o.Message
+	d := codec.Delivery{PacketID: 1, QoS: o.QoS, Retain: o.Retain, SubscriptionIDs: o.IDs, HasMessageExpiry: m.Expires != 0}
+	c.alias(&d, m.Topic)
+	return !c.fits(codec.PublishSize(c.version, &d, len(m.Topic), len(m.Payload), len(m.Properties)))
+}
+
+// idList returns the Subscription Identifiers of s as a list that may be kept.
+func (l *loop) idList(s *router.Subscriber) []uint32 {
+	l.ids = s.AppendIDs(l.ids[:0])
+	if len(l.ids) > 1 {
+		return append([]uint32(nil), l.ids...)
+	}
+	one, ok := l.oneID[l.ids[0]]
+	if !ok {
+		if len(l.oneID) >= idListsKept {
+			clear(l.oneID)
+		}
+		one = []uint32{l.ids[0]}
+		l.oneID[l.ids[0]] = one
+	}
+	return one
+}
+
+// idListsKept bounds the lists of one identifier that are shared by the
+// messages that carry it.
+const idListsKept = 4096

@@ -1,0 +1,34 @@
+// Package engine is the MQTT broker: event loops, sessions, fan-out, and the
+// API of a program that embeds it.
+//
+//	b, err := engine.New(engine.Options{})
+//	if err != nil { … }
+//	if err := b.Start(); err != nil { … }
+//	defer b.Stop(ctx)
+//
+// # Design
+//
+// A connection and its session belong to one loop and are touched by it alone
+// (loop.go, conn.go, client.go). Between loops there is the mailbox
+// (mailbox.go): one entry per message and loop with the slice of the
+// subscribers there, one wake-up per batch. Shared, each with locks of its
+// own inside, are the router, the retained index and the directory of client
+// identifiers. A session follows its client from loop to loop (takeover.go).
+//
+// Bytes are decoded where the socket put them. A message is copied once, when
+// it must outlive the read: into another loop's mailbox, a window, a queue,
+// the retained index. QoS 0 to subscribers of the same loop is not copied at
+// all before it is encoded into each subscriber's output.
+//
+// What a turn makes leaves in one write per connection at its end, or, where
+// several publishers feed one subscriber, at the end of the loop's cycle
+// (flush.go).
+//
+// Choices where brokers differ (MQTT 5.0): overlapping subscriptions give one
+// copy at the highest QoS with all identifiers; a QoS 2 message is handed on
+// at PUBLISH; PUBACK and PUBREC say 0x10 when nobody subscribes; QoS 0 is not
+// kept for absent clients; an acknowledgement of the wrong kind is a protocol
+// error; client identifiers may have any length and any characters; keep-alive
+// counts whole packets from the client; at a takeover a will without delay is
+// published.
+package engine

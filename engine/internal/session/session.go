@@ -1,0 +1,330 @@
+package session
+
+import (
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/internal/clock"
+	"github.com/wheelmq/wheelmq/engine/internal/inflight"
+	"github.com/wheelmq/wheelmq/engine/message"
+)
+
+// Limits bound a session's queue; one value is shared by all sessions.
+type Limits struct {
+	Messages int // waiting messages; negative: unlimited
+	Bytes    int // their bytes; negative: unlimited
+	Policy   OverflowPolicy
+}
+
+// OverflowPolicy says what a full queue does with one more message.
+type OverflowPolicy uint8
+
+// The policies.
+const (
+	DropNewest      OverflowPolicy = iota // the arriving message is dropped
+	DropOldest                            // the longest waiting one is dropped
+	RejectPublisher                       // the publisher is answered 0x97; see [Session.Full]
+)
+
+// Outbound is one message on its way to the client.
+type Outbound struct {
+	Message *message.Message // one reference is the session's
+	IDs     []uint32         // Subscription Identifiers, shared
+	Origin  any              // the engine's: by which shared subscription it came, or nil
+	QoS     codec.QoS        // at which it is delivered: 1 or 2
+	Retain  bool             // RETAIN flag of the delivery
+}
+
+// entry is an Outbound in the window.
+type entry struct {
+	Outbound
+	counted bool // its PUBLISH was sent on this connection and takes one of the quota
+}
+
+// Send is what the loop shall encode next.
+type Send struct {
+	Outbound // Message nil: a PUBREL
+	PacketID uint16
+	Dup      bool
+}
+
+// A Session is the state kept under one client identifier.
+type Session struct {
+	ClientID string // immutable
+
+	limits      *Limits
+	window      inflight.Window[entry] // sent at least once, not finished
+	received    inflight.IDSet         // QoS 2 identifiers of the client between PUBLISH and PUBREL
+	queue       queue                  // not sent yet, in order
+	resend      []uint16               // window entries still to be sent again on this connection, in order
+	quota       uint16                 // PUBLISH packets that may still be sent on this connection
+	receiveBase uint16                 // len(received) when the connection began
+	online      bool                   // a connection is attached
+}
+
+// New returns an empty session without a connection.
+func New(clientID string, limits *Limits) *Session {
+	return &Session{ClientID: clientID, limits: limits}
+}
+
+// Init makes s an empty session without a connection, in place.
+func (s *Session) Init(clientID string, limits *Limits) {
+	*s = Session{ClientID: clientID, limits: limits}
+}
+
+// Attach begins a connection that may have quota PUBLISH packets open; what
+// was in flight is to be sent again (MQTT 5.0 section 4.4), by Next.
+func (s *Session) Attach(quota uint16) {
+	s.online, s.quota, s.receiveBase = true, quota, uint16(s.received.Len())
+	s.resend = s.resend[:0]
+	if s.window.Len() == 0 {
+		return
+	}
+	for _, e := range s.window.Ordered(nil) {
+		e.Value.counted = false
+		s.resend = append(s.resend, e.PacketID)
+	}
+}
+
+// Detach ends the connection.
+func (s *Session) Detach() {
+	s.online = false
+	s.resend = nil
+	s.window.Trim()
+}
+
+// A Verdict is what became of an offered message.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Sent    Verdict = iota // encode it now under the returned packet identifier
+	Queued                 // it waits
+	Dropped                // the queue is full; the session took nothing
+	Evicted                // it waits, and the returned older one was dropped for it
+)
+
+// Offer takes one message of QoS 1 or 2 for the client. With hold set it is
+// queued even if it could be sent (the connection does not read fast enough).
+// Unless the verdict is Dropped the session takes over the caller's reference.
+// With Evicted the caller gets the older message, with its reference.
+func (s *Session) Offer(o Outbound, hold bool) (id uint16, v Verdict, evicted Outbound) {
+	if s.online && !hold && s.quota > 0 && s.queue.len() == 0 && len(s.resend) == 0 {
+		if id, ok := s.window.Add(entry{o, true}, firstState(o.QoS)); ok {
+			s.quota--
+			return id, Sent, Outbound{}
+		}
+	}
+	if !s.full(o.Message.Size(), 1) {
+		s.queue.push(o)
+		return 0, Queued, Outbound{}
+	}
+	switch s.limits.Policy {
+	case DropOldest:
+		if s.queue.len() > 0 {
+			old := s.queue.pop()
+			s.queue.push(o)
+			return 0, Evicted, old
+		}
+	case RejectPublisher:
+		// What was on its way between loops when the queue filled up was
+		// acknowledged already: it gets as much room again.
+		if !s.full(o.Message.Size(), 2) {
+			s.queue.push(o)
+			return 0, Queued, Outbound{}
+		}
+	case DropNewest:
+	}
+	return 0, Dropped, Outbound{}
+}
+
+func firstState(q codec.QoS) inflight.State {
+	if q == 2 {
+		return inflight.AwaitPubrec
+	}
+	return inflight.AwaitPuback
+}
+
+// full reports whether a message of size bytes exceeds times the bounds.
+func (s *Session) full(size, times int) bool {
+	l := s.limits
+	return l.Messages >= 0 && s.queue.len() >= times*l.Messages ||
+		l.Bytes >= 0 && s.queue.bytes+size > times*l.Bytes
+}
+
+// Full reports whether the queue is at its bound for a message of size bytes.
+func (s *Session) Full(size int) bool { return s.full(size, 1) }
+
+// Next returns what is to be sent next on the connection: first what was in
+// flight when it began, then what waits, as far as the quota allows. Expired
+// messages that were never sent are handed to drop, with their reference.
+// The returned message stays the session's.
+func (s *Session) Next(now clock.Time, drop func(Outbound)) (Send, bool) {
+	if !s.online {
+		return Send{}, false
+	}
+	if len(s.resend) > 0 {
+		if out, ok := s.nextResend(); ok {
+			return out, true
+		}
+	}
+	for s.queue.len() > 0 && s.quota > 0 && len(s.resend) == 0 {
+		o := s.queue.peek()
+		if o.Message.Expired(now) {
+			drop(s.queue.pop())
+			continue
+		}
+		id, ok := s.window.Add(entry{*o, true}, firstState(o.QoS))
+		if !ok {
+			break
+		}
+		s.quota--
+		return Send{Outbound: s.queue.pop(), PacketID: id}, true
+	}
+	return Send{}, false
+}
+
+// nextResend sends the first entry of the resend list that may go: PUBREL
+// always, PUBLISH while there is quota (U5-4.9-resend). Entries acknowledged
+// meanwhile leave the list.
+func (s *Session) nextResend() (Send, bool) {
+	for i := 0; i < len(s.resend); {
+		id := s.resend[i]
+		e := s.window.Get(id)
+		if e != nil && e.State != inflight.AwaitPubcomp && s.quota == 0 {
+			i++
+			continue
+		}
+		s.resend = append(s.resend[:i], s.resend[i+1:]...)
+		switch {
+		case e == nil:
+		case e.State == inflight.AwaitPubcomp:
+			return Send{PacketID: id}, true
+		default:
+			s.quota--
+			e.Value.counted = true
+			return Send{Outbound: e.Value.Outbound, PacketID: id, Dup: true}, true
+		}
+	}
+	return Send{}, false
+}
+
+// Result says what an acknowledgement did.
+type Result uint8
+
+// The results.
+const (
+	Done      Result = iota // the delivery is finished, the returned Outbound is the caller's
+	Continue                // the PUBREL is to be sent
+	Unknown                 // no such packet identifier
+	WrongKind               // the identifier is open, but for another acknowledgement
+)
+
+// Puback finishes a QoS 1 delivery.
+func (s *Session) Puback(id uint16) (Outbound, Result) {
+	return s.finish(id, inflight.AwaitPuback)
+}
+
+// Pubcomp finishes a QoS 2 delivery; its message was let go at Pubrec.
+func (s *Session) Pubcomp(id uint16) (Outbound, Result) {
+	return s.finish(id, inflight.AwaitPubcomp)
+}
+
+func (s *Session) finish(id uint16, want inflight.State) (Outbound, Result) {
+	e := s.window.Get(id)
+	if e == nil {
+		return Outbound{}, Unknown
+	}
+	if e.State != want {
+		return Outbound{}, WrongKind
+	}
+	return s.remove(id), Done
+}
+
+// Pubrec moves a QoS 2 delivery on. With Continue the returned message is the
+// caller's to release when it is not nil: after PUBREC it is never sent again
+// [MQTT-4.3.3-6]. A refusing code finishes the delivery.
+func (s *Session) Pubrec(id uint16, code codec.ReasonCode) (Outbound, Result) {
+	e := s.window.Get(id)
+	switch {
+	case e == nil:
+		return Outbound{}, Unknown
+	case e.State == inflight.AwaitPuback:
+		return Outbound{}, WrongKind
+	case e.State == inflight.AwaitPubcomp: // repeated: so is the PUBREL
+		return Outbound{}, Continue
+	case code.Failure():
+		return s.remove(id), Done
+	}
+	o := e.Value.Outbound
+	e.Value.Message, e.Value.IDs = nil, nil
+	e.State = inflight.AwaitPubcomp
+	return o, Continue
+}
+
+func (s *Session) remove(id uint16) Outbound {
+	e, _ := s.window.Remove(id)
+	if e.counted {
+		s.quota++
+	}
+	return e.Outbound
+}
+
+// Receive opens QoS 2 identifier id of the client's. isNew is false for a
+// repetition; within is false when the client has more than max open on this
+// connection (0: no bound).
+func (s *Session) Receive(id uint16, max uint16) (isNew, within bool) {
+	if s.received.Has(id) {
+		return false, true
+	}
+	if max > 0 && s.received.Len() >= int(max)+int(s.receiveBase) {
+		return false, false
+	}
+	return s.received.Add(id), true
+}
+
+// Forget closes identifier id, at PUBREL or when its PUBLISH was refused. It
+// reports whether it was open.
+func (s *Session) Forget(id uint16) bool { return s.received.Remove(id) }
+
+// InFlight is the number of deliveries sent and not finished.
+func (s *Session) InFlight() int { return s.window.Len() }
+
+// SendNow puts o straight into the window, ahead of what waits in the queue:
+// for retained messages, which are read as the window has room and so never
+// fill the queue. ok is false, and nothing taken, when it has none.
+func (s *Session) SendNow(o Outbound) (id uint16, ok bool) {
+	if !s.CanSendNow() {
+		return 0, false
+	}
+	if id, ok = s.window.Add(entry{o, true}, firstState(o.QoS)); ok {
+		s.quota--
+	}
+	return id, ok
+}
+
+// CanSendNow reports whether SendNow would take a message.
+func (s *Session) CanSendNow() bool { return s.online && s.quota > 0 && len(s.resend) == 0 }
+
+// Queued is the number of messages that wait, and their bytes.
+func (s *Session) Queued() (messages, bytes int) { return s.queue.len(), s.queue.bytes }
+
+// Blocked reports that a further message cannot be sent at once.
+func (s *Session) Blocked() bool { return s.quota == 0 || s.queue.len() > 0 || len(s.resend) > 0 }
+
+// Drain empties the session at its end and hands every message with its
+// reference to give; sent tells those that were sent at least once.
+func (s *Session) Drain(give func(o Outbound, sent bool)) {
+	for _, e := range s.window.Ordered(nil) {
+		o := e.Value.Outbound
+		s.window.Remove(e.PacketID)
+		if o.Message != nil {
+			give(o, true)
+		}
+	}
+	for s.queue.len() > 0 {
+		give(s.queue.pop(), false)
+	}
+}
+
+// Discard gives up the delivery of id, which was never really sent, and
+// returns it with its reference (MQTT 5.0 section 3.1.2.11.4).
+func (s *Session) Discard(id uint16) Outbound { return s.remove(id) }

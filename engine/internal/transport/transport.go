@@ -1,0 +1,50 @@
+package transport
+
+import "net"
+
+// A Loop is the owner of everything on one event loop. Its methods run on that
+// loop's goroutine, never two at a time.
+type Loop interface {
+	// Bound comes first, once: w wakes this loop.
+	Bound(w Waker)
+	// Opened is told of a new connection and returns who is to receive its
+	// bytes; nil refuses it.
+	Opened(s Socket) Peer
+	// Woken runs once for any number of [Waker.Wake] calls since the last run.
+	Woken()
+	// Ticked runs about every [TickInterval].
+	Ticked()
+}
+
+// A Peer is the engine's side of one connection.
+type Peer interface {
+	// Received takes the bytes of one read; b is borrowed.
+	Received(b []byte)
+	// Closed is the last call: the connection is gone. err is nil when this
+	// side closed it, io.EOF or a system error otherwise.
+	Closed(err error)
+}
+
+// A Socket is one connection as its loop sees it. Loop goroutine only.
+type Socket interface {
+	// Write sends b, or keeps a copy of what the kernel does not take now.
+	// After Close it does nothing. It may call Peer.Closed before it returns.
+	Write(b []byte)
+	// Buffered is the number of bytes written and not yet taken by the kernel.
+	Buffered() int
+	// Close drops the connection; Peer.Closed is called before it returns.
+	Close()
+	// CloseWrite ends this side's stream, when all was handed to the kernel:
+	// the peer can still read what was sent before.
+	CloseWrite() error
+	// Listener is the index in Config.Addresses of where it came in.
+	Listener() int
+	// RemoteAddr and LocalAddr are valid until Peer.Closed returns.
+	RemoteAddr() net.Addr
+	LocalAddr() net.Addr
+}
+
+// A Waker makes a loop run its Woken method soon. Any goroutine.
+type Waker interface {
+	Wake()
+}

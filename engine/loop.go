@@ -1,0 +1,269 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/internal/clock"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/internal/transport"
+	"github.com/wheelmq/wheelmq/engine/internal/wheel"
+	"github.com/wheelmq/wheelmq/engine/message"
+	"github.com/wheelmq/wheelmq/router"
+)
+
+// A loop is one event loop and all it owns: its connections, the sessions that
+// were last connected here, their timers, and the frames that wait to leave.
+// Everything in it is touched by the loop's goroutine alone, but the mailbox
+// and the cell.
+type loop struct {
+	b  *Broker
+	id int
+
+	now   clock.Time // of this turn
+	ticks uint32     // of this turn: wheel ticks since start
+	start clock.Time
+
+	slots []*client // by slot number of a ref; nil: free
+	free  []uint32  // free slots
+	gen   uint32    // generation of the next ref
+
+	conns      map[*conn]struct{} // open connections, for stop and snapshots
+	connTimers *wheel.Wheel[conn]
+	awayTimers *wheel.Wheel[client]
+	dirty      []*conn // with frames to write at the end of the turn
+	congested  []*conn // whose peer does not read fast enough
+	depth      int     // of begin
+	flush      flushPolicy
+	routes     *router.Cache
+	mailbox    mailbox
+	spare      []item   // the slice the mailbox is swapped with
+	outboxes   []outbox // by loop
+	wakeAfter  func(time.Duration)
+	polling    bool               // a congestion poll was asked for
+	parsed     codec.Publish      // scratch
+	found      []*message.Message // scratch
+	sub        codec.Subscribe
+	codes      []codec.ReasonCode
+	ids        []uint32            // scratch
+	oneID      map[uint32][]uint32 // lists of one Subscription Identifier, shared by messages
+	counters   metrics.Counters
+	cell       metrics.Cell
+	sys        sysState // loop 0 only
+	stopping   bool
+}
+
+// congestionPoll is how often a connection that does not read is looked at:
+// gnet does not tell when its output was taken.
+const congestionPoll = 5 * time.Millisecond
+
+func newLoop(b *Broker, id int, now clock.Time) *loop {
+	return &loop{
+		b: b, id: id, now: now, start: now,
+		conns:      make(map[*conn]struct{}),
+		connTimers: wheel.New[conn](now),
+		awayTimers: wheel.New[client](now),
+		routes:     b.router.NewCache(routeCacheEntries),
+		oneID:      make(map[uint32][]uint32),
+		outboxes:   make([]outbox, b.opts.Loops),
+	}
+}
+
+// routeCacheEntries bounds each loop's cache of routes.
+const routeCacheEntries = 1 << 16
+
+// begin starts a turn, or a part of one: end must follow.
+func (l *loop) begin() {
+	if l.depth == 0 {
+		l.now = l.b.clock.Now()
+		l.ticks = uint32(l.now.Sub(l.start) / wheel.Tick)
+	}
+	l.depth++
+}
+
+// end closes what begin opened; the outermost one lets out what the turn made.
+func (l *loop) end() {
+	if l.depth > 1 {
+		l.depth--
+		return
+	}
+	l.postOutboxes()
+	if l.flush.now(l) {
+		l.flushDirty()
+		l.postOutboxes()
+	}
+	l.depth--
+}
+
+// Opened implements transport.Loop.
+func (l *loop) Opened(s transport.Socket) transport.Peer {
+	if l.stopping {
+		return nil
+	}
+	l.begin()
+	defer l.end()
+	l.counters.SocketsOpened++
+	c := newConn(l, s)
+	l.conns[c] = struct{}{}
+	return c
+}
+
+// Woken implements transport.Loop: it empties the mailbox and writes what waits.
+func (l *loop) Woken() {
+	l.begin()
+	l.flush.due = true
+	items := l.mailbox.take(l.spare[:0])
+	for i := range items {
+		l.handle(&items[i])
+		items[i] = item{}
+	}
+	l.spare = items
+	if cap(l.spare) > mailboxKeep {
+		l.spare = nil
+	}
+	l.pollCongested()
+	l.end()
+}
+
+// mailboxKeep is the largest mailbox slice, in entries, that is kept for reuse.
+const mailboxKeep = 1 << 14
+
+// Ticked implements transport.Loop.
+func (l *loop) Ticked() {
+	l.begin()
+	l.flush.due = true
+	l.connTimers.Advance(l.now, fireConn)
+	l.awayTimers.Advance(l.now, l.fireAway)
+	if l.id == 0 {
+		l.sysTick()
+	}
+	l.end()
+	l.counters.Mailbox = int64(len(l.mailbox.items))
+	l.cell.Publish(&l.counters)
+}
+
+func (l *loop) handle(it *item) {
+	switch it.kind {
+	case itemFan:
+		p := publication{}
+		p.fromMessage(it.msg, it.publisher)
+		l.fanOut(&p, it.subs, int(it.from))
+		p.done()
+	case itemOne:
+		p := publication{}
+		p.fromMessage(it.msg, it.publisher)
+		l.deliverOne(&p, &it.one, it.origin, int(it.from))
+		p.done()
+	case itemCall:
+		it.call(l)
+	}
+}
+
+// postOutboxes hands over what this turn has for the other loops.
+func (l *loop) postOutboxes() {
+	for i := range l.outboxes {
+		o := &l.outboxes[i]
+		if len(o.items) > 0 {
+			o.waiting = l.b.loops[i].mailbox.post(o.items, o.bytes)
+			clear(o.items)
+			o.items, o.bytes = o.items[:0], 0
+		} else if o.waiting > l.b.opts.MailboxBytes {
+			o.waiting = l.b.loops[i].mailbox.waiting()
+		}
+	}
+}
+
+// callOn runs f on loop i, after all this loop posted there before.
+func (l *loop) callOn(i int, f func(*loop)) {
+	l.outboxes[i].add(item{kind: itemCall, from: uint8(l.id), call: f})
+}
+
+// flushDirty writes each dirty connection's frames, one write each.
+// Closing a connection on the way may make further ones dirty.
+func (l *loop) flushDirty() {
+	for i := 0; i < len(l.dirty); i++ {
+		c := l.dirty[i]
+		l.dirty[i] = nil
+		c.dirty = false
+		c.writeOut()
+	}
+	l.dirty = l.dirty[:0]
+}
+
+// pollCongested looks whether slow readers have read.
+func (l *loop) pollCongested() {
+	l.polling = false
+	keep := l.congested[:0]
+	for _, c := range l.congested {
+		if c.state == connClosed || !c.congested {
+			continue
+		}
+		if c.sock.Buffered() > l.b.opts.OutboundBytes/4 {
+			keep = append(keep, c)
+			continue
+		}
+		c.congested = false
+		c.pump()
+	}
+	clear(l.congested[len(keep):])
+	l.congested = keep
+	l.pollLater()
+}
+
+func (l *loop) pollLater() {
+	if len(l.congested) > 0 && !l.polling {
+		l.polling = true
+		l.wakeAfter(congestionPoll)
+	}
+}
+
+// allocate gives cl a slot and a reference that no other client had.
+func (l *loop) allocate(cl *client) {
+	var slot uint32
+	if n := len(l.free); n > 0 {
+		slot = l.free[n-1]
+		l.free = l.free[:n-1]
+	} else {
+		slot = uint32(len(l.slots))
+		l.slots = append(l.slots, nil)
+	}
+	l.gen = (l.gen + 1) & refGenMask
+	cl.ref = makeRef(l.id, slot, l.gen)
+	l.slots[slot] = cl
+	l.counters.Sessions++
+}
+
+// vacate frees cl's slot: its reference is dead from now on.
+func (l *loop) vacate(cl *client) {
+	slot := refSlot(cl.ref)
+	l.slots[slot] = nil
+	l.free = append(l.free, slot)
+	l.counters.Sessions--
+}
+
+// client returns who ref means, or nil when it is gone.
+func (l *loop) client(ref router.Ref) *client {
+	slot := refSlot(ref)
+	if int(slot) >= len(l.slots) {
+		return nil
+	}
+	if cl := l.slots[slot]; cl != nil && cl.ref == ref {
+		return cl
+	}
+	return nil
+}
+
+// A ref packs loop (8 bits), generation (24 bits) and slot (32 bits). The
+// generation changes with each allocation of the loop, so that a reference
+// kept by a mailbox or a route never means a later client in the same slot.
+const (
+	refGenBits = 24
+	refGenMask = 1<<refGenBits - 1
+)
+
+func makeRef(loop int, slot, gen uint32) router.Ref {
+	return router.Ref(uint64(loop)<<56 | uint64(gen)<<32 | uint64(slot))
+}
+
+func refLoop(r router.Ref) int    { return int(r >> 56) }
+func refSlot(r router.Ref) uint32 { return uint32(r) }

@@ -1,0 +1,225 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/internal/session"
+	"github.com/wheelmq/wheelmq/router"
+)
+
+// Options say what a broker is to be. The zero value is a broker for the local
+// machine: port 1883 of the loopback addresses, anonymous.
+type Options struct {
+	Listeners []Listener // empty: 127.0.0.1:1883 and [::1]:1883, anonymous, with $SYS
+	Loops     int        // event loops; 0: [DefaultLoops]
+	Logger    *slog.Logger
+	Version   string // told in $SYS/broker/version; "" for "wheelmq"
+	Hooks     []any  // see package hook
+
+	MaxConnections int           // 0: 10,000,000; the command sets what the file limit allows
+	MaxSessions    Limit         // connected or not; 0: 1,000,000
+	ConnectTimeout time.Duration // from accept to CONNECT; 0: 10 s
+
+	MaximumPacketSize  int           // bytes, fixed header included; 0: 1 MiB
+	MaximumQoS         *codec.QoS    // nil: 2
+	ReceiveMaximum     uint16        // QoS 1 and 2 a v5 client may have open toward us; 0: 64
+	MaxInflight        uint16        // QoS 1 and 2 we have open toward a client, at most; 0: 64
+	TopicAliasMaximum  uint16        // aliases we accept; 0: 10
+	TopicAliases       uint16        // aliases we use toward a client that allows them; 0: 10
+	NoTopicAliases     bool          // neither
+	KeepAliveMaximum   time.Duration // longer (or none) asked: Server Keep Alive; 0: no maximum
+	SessionExpiryLimit Limit         // seconds a session outlives its connection; 0: 86,400
+	EmptyClientID      bool          // refuse clients that want an identifier assigned
+	ResponseInfo       string        // Response Information for clients that ask; "" none
+	CheckPayloadFormat bool          // refuse payloads that claim to be UTF-8 and are not
+
+	MaxQueuedMessages Limit          // waiting per session; 0: 1,000
+	MaxQueuedBytes    Limit          // 0: 4 MiB
+	Overflow          OverflowPolicy // what a full queue does
+
+	MaxSubscriptions Limit           // per session; 0: 10,000
+	MaxTopicLevels   int             // of names and filters; 0: 128
+	SharedStrategy   router.Strategy // who of a shared subscription gets a message
+
+	MaxRetainedMessages Limit // 0: 1,000,000
+	MaxRetainedBytes    Limit // 0: 1 GiB
+
+	NoRetained                bool // Retain Available 0
+	NoWildcardSubscriptions   bool
+	NoSharedSubscriptions     bool
+	NoSubscriptionIdentifiers bool
+
+	OutboundBytes int           // unread by a client before it counts as slow; 0: 1 MiB
+	MailboxBytes  int           // waiting between two loops before QoS 0 is dropped; 0: 64 MiB
+	SysInterval   time.Duration // of $SYS; 0: 10 s; negative: none
+}
+
+// A Listener is one address to accept clients on.
+type Listener struct {
+	Address   string // host:port; port 0 picks one
+	Anonymous bool   // clients without user name may come in
+	Sys       bool   // clients may read $SYS, where no hook.Authorizer decides
+}
+
+// Limit is a bound: 0 means the default, [Unlimited] none.
+type Limit int64
+
+// Unlimited switches a bound off.
+const Unlimited Limit = -1
+
+// ParseLimit reads a bound as users write it: a whole number above 0 or "unlimited".
+func ParseLimit(s string) (Limit, error) {
+	if s == "unlimited" {
+		return Unlimited, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("engine: limit %q: want a number above 0, or \"unlimited\"", s)
+	}
+	return Limit(n), nil
+}
+
+// OverflowPolicy says what a session's full queue does with one more message.
+type OverflowPolicy uint8
+
+// The policies.
+const (
+	DropNewest      OverflowPolicy = iota // the arriving message is dropped
+	DropOldest                            // the longest waiting message is dropped
+	RejectPublisher                       // the publisher is answered 0x97 and nobody gets the message
+)
+
+var overflowNames = []string{"drop-newest", "drop-oldest", "reject"}
+
+func (p OverflowPolicy) String() string { return overflowNames[p] }
+
+// ParseOverflowPolicy reads a policy's name.
+func ParseOverflowPolicy(s string) (OverflowPolicy, error) {
+	for i, n := range overflowNames {
+		if n == s {
+			return OverflowPolicy(i), nil
+		}
+	}
+	return 0, fmt.Errorf("engine: overflow policy %q: want one of %v", s, overflowNames)
+}
+
+// Bounds of the options themselves.
+const (
+	maxLoops            = 256
+	firstPacketBytes    = 16 << 10
+	largestPacket       = 268_435_460 // the largest Remaining Length and its header
+	defaultPort         = "1883"
+	defaultConnections  = 10_000_000
+	defaultReceive      = 64
+	defaultTopicAliases = 10
+)
+
+// DefaultLoops is one loop up to two cores, where a second loop costs more CPU
+// a message than it brings, and otherwise one a core.
+func DefaultLoops() int {
+	if n := runtime.NumCPU(); n > 2 {
+		return min(n, maxLoops)
+	}
+	return 1
+}
+
+// Validate reports what is wrong with o, everything at once.
+func (o Options) Validate() error {
+	var errs []error
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf("engine: "+format, a...)) }
+	for _, l := range o.Listeners {
+		if _, _, err := net.SplitHostPort(l.Address); err != nil {
+			bad("listener %q: want host:port", l.Address)
+		}
+	}
+	if o.Loops < 0 || o.Loops > maxLoops {
+		bad("Loops %d: want 1 to %d", o.Loops, maxLoops)
+	}
+	if o.MaximumQoS != nil && *o.MaximumQoS > 2 {
+		bad("MaximumQoS %d: want 0, 1 or 2", *o.MaximumQoS)
+	}
+	if o.MaximumPacketSize < 0 || o.MaximumPacketSize > largestPacket {
+		bad("MaximumPacketSize %d: want up to %d", o.MaximumPacketSize, largestPacket)
+	}
+	if int(o.Overflow) >= len(overflowNames) {
+		bad("Overflow %d: want one of %v", o.Overflow, overflowNames)
+	}
+	if o.KeepAliveMaximum < 0 || o.KeepAliveMaximum > 65535*time.Second {
+		bad("KeepAliveMaximum %v: want up to 65535 s", o.KeepAliveMaximum)
+	}
+	for name, l := range map[string]Limit{"MaxSessions": o.MaxSessions, "SessionExpiryLimit": o.SessionExpiryLimit,
+		"MaxQueuedMessages": o.MaxQueuedMessages, "MaxQueuedBytes": o.MaxQueuedBytes, "MaxSubscriptions": o.MaxSubscriptions,
+		"MaxRetainedMessages": o.MaxRetainedMessages, "MaxRetainedBytes": o.MaxRetainedBytes} {
+		if l < Unlimited {
+			bad("%s %d: want above 0, or Unlimited", name, l)
+		}
+	}
+	for name, n := range map[string]int{"MaxConnections": o.MaxConnections, "MaxTopicLevels": o.MaxTopicLevels,
+		"OutboundBytes": o.OutboundBytes, "MailboxBytes": o.MailboxBytes, "ConnectTimeout": int(o.ConnectTimeout)} {
+		if n < 0 {
+			bad("%s %d: want above 0", name, n)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// withDefaults fills in what is left at zero.
+func (o Options) withDefaults() Options {
+	if len(o.Listeners) == 0 {
+		o.Listeners = []Listener{
+			{Address: net.JoinHostPort("127.0.0.1", defaultPort), Anonymous: true, Sys: true},
+			{Address: net.JoinHostPort("::1", defaultPort), Anonymous: true, Sys: true},
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MaximumQoS == nil {
+		two := codec.QoS(2)
+		o.MaximumQoS = &two
+	}
+	setDefault(&o.Loops, DefaultLoops())
+	setDefault(&o.Version, "wheelmq")
+	setDefault(&o.MaxConnections, defaultConnections)
+	setDefault(&o.MaxSessions, 1_000_000)
+	setDefault(&o.ConnectTimeout, 10*time.Second)
+	setDefault(&o.MaximumPacketSize, 1<<20)
+	setDefault(&o.ReceiveMaximum, defaultReceive)
+	setDefault(&o.MaxInflight, defaultReceive)
+	setDefault(&o.TopicAliasMaximum, defaultTopicAliases)
+	setDefault(&o.TopicAliases, defaultTopicAliases)
+	if o.NoTopicAliases {
+		o.TopicAliasMaximum, o.TopicAliases = 0, 0
+	}
+	setDefault(&o.SessionExpiryLimit, 86_400)
+	setDefault(&o.MaxQueuedMessages, 1000)
+	setDefault(&o.MaxQueuedBytes, 4<<20)
+	setDefault(&o.MaxSubscriptions, 10_000)
+	setDefault(&o.MaxTopicLevels, 128)
+	setDefault(&o.MaxRetainedMessages, 1_000_000)
+	setDefault(&o.MaxRetainedBytes, 1<<30)
+	setDefault(&o.OutboundBytes, 1<<20)
+	setDefault(&o.MailboxBytes, 64<<20)
+	setDefault(&o.SysInterval, 10*time.Second)
+	return o
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// sessionLimits are the queue's bounds as the session wants them.
+func (o *Options) sessionLimits() *session.Limits {
+	return &session.Limits{Messages: int(o.MaxQueuedMessages), Bytes: int(o.MaxQueuedBytes),
+		Policy: session.OverflowPolicy(o.Overflow)}
+}

@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"strings"
+
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/codec/topic"
+	"github.com/wheelmq/wheelmq/engine/hook"
+	"github.com/wheelmq/wheelmq/router"
+)
+
+// subscribe handles SUBSCRIBE (MQTT 5.0 section 3.8).
+func (c *conn) subscribe(body []byte) {
+	l := c.loop
+	in := &l.sub
+	if err := codec.ParseSubscribe(in, body, c.version); err != nil {
+		c.failWith(err)
+		return
+	}
+	codes := l.codes[:0]
+	var replays []*replay
+	for i := range in.Filters {
+		f := &in.Filters[i]
+		if c.version != codec.V5 && len(f.Filter) == 0 { // [MQTT-4.7.3-1]
+			c.fail(codec.MalformedPacket, "empty topic filter")
+			return
+		}
+		code, r := c.subscribeOne(f, in.SubscriptionID)
+		if code.Failure() {
+			if c.version == codec.V31 { // M31-suback: 3.1 has no word for it
+				c.drop("topic filter refused")
+				return
+			}
+			if c.version == codec.V311 {
+				code = codec.UnspecifiedError // the one failure code of 3.1.1
+			}
+		}
+		if r != nil {
+			replays = append(replays, r)
+		}
+		codes = append(codes, code)
+	}
+	l.codes = codes
+	ack := codec.Suback{PacketID: in.PacketID, Codes: codes}
+	c.sent(codec.SUBACK)
+	c.buffer().B = ack.Append(c.out.B, c.version)
+	if len(replays) > 0 { // B-rh-ack: behind the SUBACK
+		for _, r := range replays {
+			l.dropReplay(c.cl, r.filter) // a repeated subscription begins anew
+			c.cl.extend().replays = append(c.cl.ext.replays, r)
+		}
+		c.pump()
+	}
+}
+
+// subscribeOne makes or replaces one subscription. The replay is for the
+// retained messages it is to get, nil if none.
+func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode, *replay) {
+	share, rest, code := c.checkFilter(f.Filter, id)
+	if code.Failure() {
+		return code, nil
+	}
+	cl, l := c.cl, c.loop
+	old := cl.find(f.Filter)
+	if old == nil {
+		if limit := l.b.opts.MaxSubscriptions; limit != Unlimited && len(cl.subs) >= int(limit) {
+			return codec.QuotaExceeded, nil
+		}
+		cl.subs = append(cl.subs, subscription{filter: string(f.Filter)})
+	}
+	isNew := old == nil
+	s := cl.find(f.Filter)
+	s.id, s.noLocal, s.retainAsPublished = id, f.NoLocal, f.RetainAsPublished
+	s.qos = min(f.QoS, *l.b.opts.MaximumQoS) // [MQTT-3.2.2-10]
+	want := router.Subscription{Loop: l.id, Ref: cl.ref, QoS: s.qos, NoLocal: s.noLocal,
+		RetainAsPublished: s.retainAsPublished, ID: id}
+	if share != "" {
+		s.member, _ = l.b.router.SubscribeShared(share, rest, l.b.opts.SharedStrategy, want)
+		return codec.ReasonCode(s.qos), nil // U5-4.8.2-retain: no retained messages
+	}
+	l.b.router.Subscribe(s.filter, want)
+	if f.RetainHandling == 2 || f.RetainHandling == 1 && !isNew {
+		return codec.ReasonCode(s.qos), nil
+	}
+	return codec.ReasonCode(s.qos), l.newReplay(s)
+}
+
+// checkFilter says whether the client may subscribe to filter, and takes a
+// shared one apart.
+func (c *conn) checkFilter(filter []byte, id uint32) (share, rest string, code codec.ReasonCode) {
+	o := &c.loop.b.opts
+	share, rest, shared, ok := topic.ParseShared(string(filter))
+	switch {
+	case !ok: // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+		return "", "", codec.TopicFilterInvalid
+	case !shared:
+		share, rest = "", string(filter)
+	}
+	switch {
+	case !topic.ValidFilter(rest), topic.Levels(rest) > o.MaxTopicLevels:
+		return "", "", codec.TopicFilterInvalid
+	case shared && o.NoSharedSubscriptions:
+		return "", "", codec.SharedSubscriptionsNotSupported
+	case o.NoWildcardSubscriptions && strings.ContainsAny(rest, "+#"):
+		return "", "", codec.WildcardSubscriptionsNotSupported
+	case id != 0 && o.NoSubscriptionIdentifiers:
+		return "", "", codec.SubscriptionIdentifiersNotSupported
+	case !c.mayRead(rest):
+		return "", "", codec.NotAuthorized
+	}
+	return share, rest, codec.Success
+}
+
+// mayRead decides on a filter. Without an authorizer everything may be read
+// but $SYS, which is a right of the listener.
+func (c *conn) mayRead(filter string) bool {
+	b := c.loop.b
+	if len(b.authorizers) > 0 {
+		return b.may(c.cl.identity(), hook.Subscribe, []byte(filter))
+	}
+	if filter == "$SYS" || strings.HasPrefix(filter, "$SYS/") {
+		return b.opts.Listeners[c.listener].Sys
+	}
+	return true
+}
+
+// unsubscribe handles UNSUBSCRIBE (MQTT 5.0 section 3.10).
+func (c *conn) unsubscribe(body []byte) {
+	l := c.loop
+	var in codec.Unsubscribe
+	if err := codec.ParseUnsubscribe(&in, body, c.version); err != nil {
+		c.failWith(err)
+		return
+	}
+	codes := l.codes[:0]
+	for _, f := range in.Filters {
+		codes = append(codes, l.unsubscribeOne(c.cl, f))
+	}
+	l.codes = codes
+	ack := codec.Unsuback{PacketID: in.PacketID, Codes: codes}
+	c.sent(codec.UNSUBACK)
+	c.buffer().B = ack.Append(c.out.B, c.version)
+}
+
+// unsubscribeOne removes the subscription with exactly this filter
+// [MQTT-3.10.4-1].
+func (l *loop) unsubscribeOne(cl *client, filter []byte) codec.ReasonCode {
+	for i := range cl.subs {
+		if cl.subs[i].filter != string(filter) {
+			continue
+		}
+		l.unroute(cl, &cl.subs[i])
+		l.dropReplay(cl, string(filter))
+		n := len(cl.subs) - 1
+		copy(cl.subs[i:], cl.subs[i+1:])
+		cl.subs[n] = subscription{}
+		cl.subs = cl.subs[:n]
+		return codec.Success
+	}
+	return codec.NoSubscriptionExisted
+}
+
+func (l *loop) unsubscribeAll(cl *client) {
+	for i := range cl.subs {
+		l.unroute(cl, &cl.subs[i])
+	}
+	cl.subs = nil
+}
+
+// unroute takes a subscription out of the router.
+func (l *loop) unroute(cl *client, s *subscription) {
+	if s.member == nil {
+		l.b.router.Unsubscribe(s.filter, l.id, cl.ref)
+		return
+	}
+	share, rest, _, _ := topic.ParseShared(s.filter)
+	l.b.router.UnsubscribeShared(share, rest, l.id, cl.ref)
+}
+
+// repoint makes the router send what is for s to another place.
+func (l *loop) repoint(cl *client, s *subscription, loop int, to router.Ref) {
+	if s.member == nil {
+		l.b.router.Move(s.filter, l.id, cl.ref, loop, to)
+		return
+	}
+	share, rest, _, _ := topic.ParseShared(s.filter)
+	s.member = l.b.router.MoveShared(share, rest, l.id, cl.ref, loop, to)
+}

@@ -1,0 +1,301 @@
+package engine
+
+import (
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/internal/session"
+	"github.com/wheelmq/wheelmq/engine/message"
+	"github.com/wheelmq/wheelmq/router"
+)
+
+// A session follows its client to the loop of the new connection. The order of
+// each publisher's messages holds on the way:
+//
+//	new loop N                      old loop P                     every other loop A
+//	claim in the directory
+//	fetch  ---------------------->  depart: end the old connection,
+//	                                re-point the subscriptions,
+//	arrive <----------------------  send the session,
+//	CONNACK; hold what comes        forward what still comes,
+//	from loops other than P         fence -----------------------> answer in order:
+//	                                fenced <---------------------- nothing for the old
+//	settle <----------------------  after the last answer            place is behind it
+//	deliver what was held
+//
+// Mailboxes keep the order of each sender. So when P has every answer, all
+// that was routed to the old place has reached P and was forwarded to N ahead
+// of settle; only then N lets out what was routed to the new place. Messages
+// that P itself routes come behind the session in one mailbox and need no
+// holding. Claims that arrive while a session is on its way wait for it: the
+// directory orders them, each names the claimant before it.
+type move struct {
+	// arriving: the session is still elsewhere. conn waits for it, nil when
+	// that connection is gone; its CONNECT is in connExt.connecting.
+	arriving bool
+	conn     *conn
+	from     int // the loop the session comes from
+
+	// holding: the session is here, but older messages for it may still be on
+	// their way through from.
+	holding bool
+	held    []heldMessage
+
+	// claim is the next loop's, to be served when the session has settled.
+	claim *claim
+
+	// departed: the session is on another loop, as to; here only a stub
+	// forwards. acks counts the other loops that answered the fence.
+	departed bool
+	to       router.Ref
+	acks     int
+}
+
+type claim struct {
+	to    router.Ref
+	clean bool
+}
+
+// heldMessage is a delivery that waits; it holds one reference.
+type heldMessage struct {
+	message   *message.Message
+	sub       router.Subscriber
+	publisher router.Ref
+	origin    *router.Member
+	from      int
+}
+
+// moved is what goes from loop to loop.
+type moved struct {
+	session session.Session
+	subs    []subscription
+	replays []*replay
+	expiry  uint32
+}
+
+func (cl *client) moving() *move {
+	if cl.ext == nil {
+		return nil
+	}
+	return cl.ext.move
+}
+
+// fetch asks the loop that had the session for it; c waits.
+func (l *loop) fetch(c *conn, cn *connecting, cl *client, old router.Ref) {
+	m := &move{arriving: true, from: refLoop(old)}
+	cl.extend().move = m
+	l.wait(c, cn, m)
+	to, clean := cl.ref, cn.CleanStart
+	l.callOn(m.from, func(p *loop) { p.depart(old, claim{to, clean}) })
+}
+
+// wait makes c wait for the session that m brings.
+func (l *loop) wait(c *conn, cn *connecting, m *move) {
+	m.conn = c
+	c.ext = &connExt{connecting: cn}
+	if c.state != connResume {
+		c.become(connResume)
+	}
+}
+
+// stopWaiting tells a session on its way that its connection is gone.
+func (c *conn) stopWaiting() {
+	if c.state != connResume || c.ext == nil || c.ext.connecting == nil {
+		return
+	}
+	cn := c.ext.connecting
+	c.ext.connecting = nil
+	if cn.will != nil {
+		cn.will.message.Release() // never accepted, never published [MQTT-3.1.2-7]
+	}
+	at, ok := c.loop.b.directory.Lookup(cn.ClientID)
+	if !ok {
+		return
+	}
+	if cl := c.loop.client(router.Ref(at)); cl != nil && cl.moving() != nil && cl.moving().conn == c {
+		cl.moving().conn = nil
+	}
+}
+
+// depart gives the session to the loop that claimed it.
+func (l *loop) depart(old router.Ref, to claim) {
+	cl := l.client(old)
+	if cl == nil {
+		l.answer(to, nil)
+		return
+	}
+	if m := cl.moving(); m != nil {
+		m.claim = &to
+		return
+	}
+	if !l.takeOver(cl, to.clean) {
+		l.answer(to, nil)
+		return
+	}
+	l.b.full.clear(cl)
+	target := refLoop(to.to)
+	for i := range cl.subs {
+		l.repoint(cl, &cl.subs[i], target, to.to)
+	}
+	what := &moved{session: cl.Session, subs: cl.subs, expiry: cl.expiry}
+	if cl.ext != nil {
+		what.replays = cl.ext.replays
+	}
+	id := cl.ClientID
+	cl.Init(id, l.b.limits)
+	cl.subs = nil
+	cl.ext = &clientExt{move: &move{departed: true, to: to.to}}
+	l.answer(to, what)
+	for i := range l.outboxes {
+		if i != l.id {
+			l.callOn(i, func(a *loop) { a.callOn(l.id, func(p *loop) { p.fenced(old) }) })
+		}
+	}
+}
+
+// answer sends the session, or word that there is none.
+func (l *loop) answer(to claim, what *moved) {
+	l.callOn(refLoop(to.to), func(n *loop) { n.arrive(to.to, what) })
+}
+
+// fenced counts the loops that have nothing more for the old place.
+func (l *loop) fenced(old router.Ref) {
+	cl := l.client(old)
+	if cl == nil {
+		return
+	}
+	m := cl.ext.move
+	m.acks++
+	if m.acks == len(l.outboxes)-1 {
+		to := m.to
+		l.callOn(refLoop(to), func(n *loop) { n.settle(to) })
+		l.vacate(cl)
+	}
+}
+
+// arrive takes the session in, or begins a new one.
+func (l *loop) arrive(ref router.Ref, what *moved) {
+	cl := l.client(ref)
+	m := cl.ext.move
+	c := m.conn
+	m.arriving, m.conn = false, nil
+	if what == nil {
+		cl.ext.move = nil
+	} else {
+		m.holding = true
+		cl.Session, cl.subs, cl.expiry = what.session, what.subs, what.expiry
+		cl.ext.replays = what.replays
+	}
+	switch {
+	case c == nil && what == nil:
+		l.serve(m.claim, nil)
+		m.claim = nil
+		l.endSession(cl)
+		return
+	case c == nil:
+		l.goAway(cl)
+	default:
+		l.arriveFor(c, cl, what != nil)
+	}
+	if what == nil && m.claim != nil {
+		l.depart(ref, *m.claim)
+	}
+}
+
+// arriveFor opens the connection that waited.
+func (l *loop) arriveFor(c *conn, cl *client, present bool) {
+	cn := c.ext.connecting
+	if present && cn.CleanStart { // a later connection than the one that fetched it
+		l.endSession(cl)
+		l.accept(c, cn)
+	} else {
+		l.open(c, cn, cl, present)
+	}
+	c.resumeReading()
+}
+
+// settle lets out what was held, and serves the next claim.
+func (l *loop) settle(ref router.Ref) {
+	cl := l.client(ref)
+	if cl == nil {
+		return
+	}
+	m := cl.ext.move
+	cl.ext.move = nil
+	for i := range m.held {
+		h := &m.held[i]
+		p := publication{}
+		p.fromMessage(h.message, h.publisher)
+		l.deliverOne(&p, &h.sub, h.origin, h.from)
+		p.done()
+	}
+	if m.claim != nil {
+		l.depart(ref, *m.claim)
+	}
+}
+
+func (l *loop) serve(cl *claim, what *moved) {
+	if cl != nil {
+		l.answer(*cl, what)
+	}
+}
+
+// endMove answers who waits for a session that has ended.
+func (l *loop) endMove(cl *client) {
+	m := cl.moving()
+	if m == nil {
+		return
+	}
+	l.serve(m.claim, nil)
+	for i := range m.held {
+		l.counters.Dropped[metrics.DropSessionEnded]++
+		m.held[i].message.Release()
+	}
+	cl.ext.move = nil
+}
+
+// hold keeps, forwards or lets through a message for a session on the move.
+// It reports whether it took the message.
+func (l *loop) hold(cl *client, p *publication, sub *router.Subscriber, origin *router.Member, from int) bool {
+	m := cl.ext.move
+	switch {
+	case m.departed:
+		one := *sub
+		one.Ref = m.to
+		msg := p.own()
+		msg.Retain()
+		l.outboxes[refLoop(m.to)].add(item{kind: itemOne, from: uint8(l.id), msg: msg, one: one, origin: origin,
+			publisher: p.publisher})
+	case m.holding && from == m.from:
+		return false
+	case l.b.limits.Messages >= 0 && len(m.held) >= l.b.limits.Messages:
+		l.counters.Dropped[metrics.DropQueueFull]++
+	default:
+		msg := p.own()
+		msg.Retain()
+		m.held = append(m.held, heldMessage{msg, *sub, p.publisher, origin, from})
+	}
+	return true
+}
+
+// takeOver ends the session's connection for a new one. It reports whether the
+// session goes on; a session that ends with its connection, or is not wanted,
+// has ended then.
+func (l *loop) takeOver(cl *client, clean bool) bool {
+	ends := clean
+	if c := cl.conn; c != nil {
+		l.counters.SessionsTakenOver++
+		ends = ends || cl.expiry == 0
+		c.unlink()
+		c.disconnect(codec.SessionTakenOver, "another connection has the client identifier", true) // [MQTT-3.1.4-3]
+	}
+	if ends {
+		l.endSession(cl)
+		return false
+	}
+	l.comeBack(cl)
+	if cl.ext != nil && cl.ext.will != nil && cl.ext.will.delay == 0 {
+		l.publishWill(cl) // B-will-takeover
+	}
+	cl.forgetWill() // [MQTT-3.1.3-9]
+	return true
+}

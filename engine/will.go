@@ -1,0 +1,31 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/wheelmq/wheelmq/engine/hook"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+)
+
+// publishWill publishes cl's will, if it still has one, with the rights it has
+// now. The will is gone then [MQTT-3.1.2-10]. Its expiry counts from here
+// (B-will-props).
+func (l *loop) publishWill(cl *client) {
+	if cl.ext == nil || cl.ext.will == nil {
+		return
+	}
+	w := cl.ext.will
+	cl.ext.will = nil
+	p := publication{}
+	p.fromMessage(w.message, cl.ref)
+	if w.hasExpiry {
+		w.message.Expires = l.now.Add(time.Duration(w.expiry) * time.Second)
+		p.expires = w.message.Expires
+	}
+	if isSys(p.topic) || len(l.b.authorizers) > 0 && !l.b.may(cl.identity(), hook.Publish, p.topic) {
+		l.counters.Dropped[metrics.DropNotAuthorized]++ // B-will-acl
+	} else {
+		l.publish(&p)
+	}
+	p.done()
+}
