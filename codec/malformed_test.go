@@ -107,6 +107,9 @@ func TestPublishRefused(t *testing.T) {
 	f(V5, FromClient, 0x39, "\x00\x01a\x00", MalformedPacket)
 	f(V5, FromClient, 0x30, "\x00\x01a", MalformedPacket) // [MQTT-2.2.2-1]
 	f(V5, FromClient, 0x30, "\x00\x01a\x02\x01", MalformedPacket)
+	f(V5, FromClient, 0x30, "\x00\x01a\x80", MalformedPacket)
+	f(V5, FromClient, 0x30, "\x00\x01a\x80\x00", MalformedPacket) // [MQTT-1.5.5-1]
+	f(V5, FromClient, 0x30, "\x00\x01a\xFF\xFF\xFF\xFF\x7F", MalformedPacket)
 	f(V5, FromClient, 0x30, "\x00\x01a"+props("\x23\x00\x00"), TopicAliasInvalid) // [MQTT-3.3.2-8]
 	f(V5, FromClient, 0x30, "\x00\x01a"+props("\x0B\x01"), ProtocolError)         // [MQTT-3.3.4-6]
 	f(V5, FromServer, 0x30, "\x00\x01a"+props("\x0B\x00"), ProtocolError)         // U5-3.3.2.3.8

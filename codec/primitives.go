@@ -52,18 +52,6 @@ func appendVarint(dst []byte, value int) []byte {
 	return append(dst, byte(value))
 }
 
-// putVarint writes value to the start of b and returns its size.
-func putVarint(b []byte, value int) int {
-	i := 0
-	for value >= 0x80 {
-		b[i] = byte(value) | 0x80
-		value >>= 7
-		i++
-	}
-	b[i] = byte(value)
-	return i + 1
-}
-
 // appendField appends a string or binary field, its length first. It panics above [MaxFieldLength].
 func appendField[S ~string | ~[]byte](dst []byte, field S) []byte {
 	if len(field) > MaxFieldLength {

@@ -165,14 +165,11 @@ func (p Properties) find(id PropertyID, prop *Property) (start, n int, ok bool) 
 	return 0, 0, false
 }
 
-// lift takes the first property with that identifier out of p and returns its value. What follows it
-// moves down in place: the bytes p lies on are changed.
+// lift takes a property, which must be there, out of p and returns its value. What follows it moves
+// down in place: the bytes p lies on are changed.
 func (p *Properties) lift(id PropertyID) uint32 {
 	var prop Property
-	start, n, ok := p.find(id, &prop)
-	if !ok {
-		return 0
-	}
+	start, n, _ := p.find(id, &prop)
 	b := *p
 	copy(b[start:], b[start+n:])
 	*p = b[:len(b)-n]

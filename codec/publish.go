@@ -123,8 +123,8 @@ func PublishSize(v Version, d *Delivery, topicLen, payloadLen, propsLen int) int
 	return 1 + varintSize(remaining) + remaining
 }
 
-// AppendPublish appends a PUBLISH. props are as in [Publish].Properties and are left out in 3.x. Apart
-// from growing dst it allocates nothing.
+// AppendPublish appends a PUBLISH. props are as in [Publish].Properties and are left out in 3.x. It
+// allocates nothing if dst has room for [PublishSize] bytes, else it grows dst once.
 //
 // It panics if the topic is longer than [MaxFieldLength] or the packet than [MaxRemainingLength]: the
 // caller bounds both, the latter well below since a delivery adds properties to what came in.
@@ -133,30 +133,23 @@ func AppendPublish(dst []byte, v Version, d *Delivery, topic, payload []byte, pr
 	if len(topic) > MaxFieldLength || remaining > MaxRemainingLength {
 		panic("codec: AppendPublish: topic or packet is too long")
 	}
-	size := 1 + varintSize(remaining) + remaining
-	start := len(dst)
-	dst = slices.Grow(dst, size)[:start+size]
-	b := dst[start:]
-	b[0] = byte(PUBLISH)<<4 | d.flags()
-	n := 1 + putVarint(b[1:], remaining)
 	if v == V5 && d.OmitTopic {
 		topic = nil
 	}
-	binary.BigEndian.PutUint16(b[n:], uint16(len(topic)))
-	n += 2 + copy(b[n+2:], topic)
+	dst = slices.Grow(dst, 1+varintSize(remaining)+remaining)
+	dst = appendVarint(append(dst, byte(PUBLISH)<<4|d.flags()), remaining)
+	dst = append(append(dst, byte(len(topic)>>8), byte(len(topic))), topic...)
 	if d.QoS > 0 {
-		binary.BigEndian.PutUint16(b[n:], d.PacketID)
-		n += 2
+		dst = append(dst, byte(d.PacketID>>8), byte(d.PacketID))
 	}
 	if v == V5 {
-		n += putVarint(b[n:], properties)
+		dst = appendVarint(dst, properties)
 		if properties > len(props) {
-			n += d.putProperties(b[n:])
+			dst = d.appendProperties(dst)
 		}
-		n += copy(b[n:], props)
+		dst = append(dst, props...)
 	}
-	copy(b[n:], payload)
-	return dst
+	return append(dst, payload...)
 }
 
 // flags returns the flags of the fixed header.
@@ -171,21 +164,16 @@ func (d *Delivery) flags() byte {
 	return flags
 }
 
-// putProperties writes the properties of this delivery to the start of b and returns their size.
-func (d *Delivery) putProperties(b []byte) (n int) {
+// appendProperties appends the properties of this delivery.
+func (d *Delivery) appendProperties(dst []byte) []byte {
 	if d.TopicAlias != 0 {
-		b[0] = byte(TopicAlias)
-		binary.BigEndian.PutUint16(b[1:], d.TopicAlias)
-		n = 3
+		dst = append(dst, byte(TopicAlias), byte(d.TopicAlias>>8), byte(d.TopicAlias))
 	}
 	if d.HasMessageExpiry {
-		b[n] = byte(MessageExpiryInterval)
-		binary.BigEndian.PutUint32(b[n+1:], d.MessageExpiry)
-		n += 5
+		dst = binary.BigEndian.AppendUint32(append(dst, byte(MessageExpiryInterval)), d.MessageExpiry)
 	}
 	for _, id := range d.SubscriptionIDs {
-		b[n] = byte(SubscriptionIdentifier)
-		n += 1 + putVarint(b[n+1:], int(id))
+		dst = appendVarint(append(dst, byte(SubscriptionIdentifier)), int(id))
 	}
-	return n
+	return dst
 }

@@ -16,6 +16,10 @@ func TestPublishGolden(t *testing.T) {
 		if size := PublishSize(v, &d, len(topic), len(payload), len(props)); size != len(wire) {
 			t.Errorf("PublishSize = %d, want %d", size, len(wire))
 		}
+		exact := make([]byte, 0, len(wire))
+		if filled := AppendPublish(exact, v, &d, []byte(topic), []byte(payload), props); &filled[0] != &exact[:1][0] {
+			t.Error("AppendPublish left a buffer that had room for the packet")
+		}
 		h, ok, err := ReadHeader([]byte(wire))
 		if !ok || err != nil || h.Type != PUBLISH || h.Size+h.Remaining != len(wire) {
 			t.Fatalf("ReadHeader = %+v, %v, %v", h, ok, err)
