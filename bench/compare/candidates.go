@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -94,16 +93,14 @@ func further(text string) (candidate, error) {
 	return candidate{Name: name, Command: args}, nil
 }
 
-var versionPattern = regexp.MustCompile(`\S*\d+\.\d+\S*|\(devel\)`)
-
-// versionOf is the first thing like a version that the command prints, or "unknown".
-func versionOf(ctx context.Context, path string, flag string) string {
+// versionOf is the first line that the command prints, or "unknown".
+func versionOf(ctx context.Context, path, flag string) string {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	out, _ := exec.CommandContext(ctx, path, flag).CombinedOutput() // Mosquitto's help ends with status 3
 	first, _, _ := strings.Cut(string(out), "\n")
-	if v := versionPattern.FindString(first); v != "" {
-		return v
+	if first = strings.TrimSpace(first); first != "" {
+		return first
 	}
 	return "unknown"
 }

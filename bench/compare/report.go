@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -110,7 +111,7 @@ func (r report) print(w io.Writer) {
 	fmt.Fprintf(w, "%s, %d cores, Linux %s, %s, commit %s, %s\n", r.Machine.Processor, r.Machine.Cores,
 		r.Machine.Kernel, r.Machine.Go, r.Commit, r.Made.Format(time.DateOnly))
 	for _, c := range r.Candidates {
-		fmt.Fprintf(w, "%s: version %s\n", c.Name, c.Version)
+		fmt.Fprintf(w, "%s: %s\n", c.Name, cmp.Or(c.Version, strings.Join(c.Command, " ")))
 	}
 	fmt.Fprintf(w, "medians of %d (min to max), %v measured after %v; x: ratio to %s\n",
 		r.Repeats, r.Timing.Duration, r.Timing.Warmup, r.Reference)
