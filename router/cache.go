@@ -21,12 +21,12 @@ type Cache struct {
 
 // An entry is one topic name with its route.
 type entry struct {
-	Route
-	stamp
+	Route        // what a hit reads comes first: it fits a cache line
+	used  bool   // since the clock hand passed
+	stamp        // begins with what a hit compares
 	topic string // owned
 	bytes int    // cost, see Cache.cost
 	slot  int    // in ring
-	used  bool   // since the clock hand passed
 }
 
 // NewCache returns an empty cache for at most limit topic names. Topic names and subscriber lists together
@@ -58,7 +58,7 @@ func (c *Cache) miss(topic []byte) *Route {
 	var s stamp
 	c.resolve(borrow(topic), &s)
 	cost := c.cost(len(topic), &c.scratch)
-	if cost > c.budget()/4 {
+	if cost > max(c.budget()/4, bytesPerSlot) {
 		return &c.scratch
 	}
 	for len(c.ring) > 0 && (len(c.ring) >= c.limit || c.bytes+cost > c.budget()) {

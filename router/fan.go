@@ -37,7 +37,7 @@ func (f *fan) remove(loop uint16, ref Ref) (s Subscriber, ok bool) {
 }
 
 // listChunk is how many subscribers a list copies at most to change one of them.
-const listChunk = 256
+const listChunk = 128
 
 // A list holds the subscribers of one loop at one node, in chunks of listChunk; all but the last are full.
 // A chunk is appended to in place, since who has seen it holds a shorter slice, and copied for any other
@@ -73,13 +73,17 @@ func (l *list) find(ref Ref) int {
 	return -1
 }
 
-// put adds or replaces a subscriber.
-func (l *list) put(s Subscriber) (existed bool) {
-	l.changed()
+// put adds or replaces a subscriber and reports whether it was there and whether that changed anything.
+func (l *list) put(s Subscriber) (existed, changed bool) {
 	if at := l.find(s.Ref); at >= 0 {
+		if l.chunks[at/listChunk][at%listChunk] == s {
+			return true, false
+		}
+		l.changed()
 		l.replace(at, s)
-		return true
+		return true, true
 	}
+	l.changed()
 	if l.count%listChunk == 0 {
 		l.chunks = append(l.chunks, nil)
 	}
@@ -92,7 +96,7 @@ func (l *list) put(s Subscriber) (existed bool) {
 		l.index[s.Ref] = uint32(l.count)
 	}
 	l.count++
-	return false
+	return false, true
 }
 
 // remove takes a subscriber out; the last one takes its place.

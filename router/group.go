@@ -35,9 +35,13 @@ type memberKey struct {
 // makes a new Member, which takes over the state and the count in flight. Both may be used to change these.
 type Member struct {
 	Subscriber
-	Loop int
-	seat *seat
+	Loop  int
+	group *Group
+	seat  *seat
 }
+
+// Group returns the group the member is or was in.
+func (m *Member) Group() *Group { return m.group }
 
 // A seat is a member's place in its group, kept from its first subscription to the end. Its number decides
 // what hashing assigns to it.
@@ -139,6 +143,7 @@ func (g *Group) add(m *Member) {
 			g.nameMembers(blocks[0])
 		}
 	}
+	m.group = g
 	blocks[g.room].add(m)
 	if g.named != nil {
 		g.named[memberKey{m.Loop, m.Ref}] = m
@@ -155,7 +160,7 @@ func (g *Group) nameMembers(b *block) {
 
 // replace puts a new member on the seat of an old one.
 func (g *Group) replace(old, m *Member) {
-	m.seat = old.seat
+	m.group, m.seat = g, old.seat
 	m.seat.block.put(m.seat.bit, m)
 	if g.named != nil {
 		delete(g.named, memberKey{old.Loop, old.Ref})

@@ -88,13 +88,17 @@ func (n *node) empty() bool {
 	return n.one == nil && n.children == 0 && (n.rare == nil || *n.rare == rare{text: n.rare.text})
 }
 
-// put adds or replaces the subscriber of (loop, s.Ref).
-func (n *node) put(loop uint16, s Subscriber) (existed bool) {
+// put adds or replaces the subscriber of (loop, s.Ref) and reports whether it was there and whether that
+// changed anything.
+func (n *node) put(loop uint16, s Subscriber) (existed, changed bool) {
 	f := n.fan()
-	if n.one == nil && (f == nil || len(f.lists) == 0) || n.holds(loop, s.Ref) {
+	switch {
+	case n.holds(loop, s.Ref) && n.one[0] == s:
+		return true, false
+	case n.one == nil && (f == nil || len(f.lists) == 0), n.holds(loop, s.Ref):
 		existed = n.one != nil
 		n.one, n.loop = &[1]Subscriber{s}, loop
-		return existed
+		return existed, true
 	}
 	f = n.ensureFan()
 	if n.one != nil {

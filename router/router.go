@@ -60,8 +60,10 @@ func (r *Router) Subscribe(filter string, s Subscription) (existed bool) {
 	r.checkLoop(s.Loop)
 	version, sh := r.versionOf(filter), r.shardOf(filter)
 	sh.mu.Lock()
-	existed = sh.insert(r, filter).put(uint16(s.Loop), s.subscriber())
-	r.versions.bump(version)
+	existed, changed := sh.insert(r, filter).put(uint16(s.Loop), s.subscriber())
+	if changed {
+		r.versions.bump(version)
+	}
 	sh.mu.Unlock()
 	if !existed {
 		r.subscriptions.Add(1)
@@ -105,7 +107,7 @@ func (r *Router) Move(filter string, fromLoop int, from Ref, toLoop int, to Ref)
 		return false
 	}
 	s.Ref = to
-	if n.put(uint16(toLoop), s) {
+	if existed, _ := n.put(uint16(toLoop), s); existed {
 		r.subscriptions.Add(-1)
 	}
 	r.versions.bump(version)
