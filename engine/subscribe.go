@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -17,15 +18,18 @@ func (c *conn) subscribe(body []byte) {
 		c.failWith(err)
 		return
 	}
+	if c.version != codec.V5 && slices.ContainsFunc(in.Filters, emptyFilter) { // [MQTT-4.7.3-1]
+		c.fail(codec.MalformedPacket, "empty topic filter")
+		return
+	}
+	if !c.fits(codesSize(len(in.Filters))) { // [MQTT-3.1.2-24]
+		c.fail(codec.PacketTooLarge, "the SUBACK would be larger than the client takes")
+		return
+	}
 	codes := l.codes[:0]
 	var replays []*replay
 	for i := range in.Filters {
-		f := &in.Filters[i]
-		if c.version != codec.V5 && len(f.Filter) == 0 { // [MQTT-4.7.3-1]
-			c.fail(codec.MalformedPacket, "empty topic filter")
-			return
-		}
-		code, r := c.subscribeOne(f, in.SubscriptionID)
+		code, r := c.subscribeOne(&in.Filters[i], in.SubscriptionID)
 		if code.Failure() {
 			if c.version == codec.V31 { // M31-suback: 3.1 has no word for it
 				c.drop("topic filter refused")
@@ -50,6 +54,20 @@ func (c *conn) subscribe(body []byte) {
 			c.cl.extend().replays = append(c.cl.ext.replays, r)
 		}
 		c.pump()
+	}
+}
+
+func emptyFilter(s codec.Subscription) bool { return len(s.Filter) == 0 }
+
+// codesSize is the size of a SUBACK or UNSUBACK of v5 with n codes and no properties.
+func codesSize(n int) int {
+	switch n += 3; {
+	case n < 1<<7:
+		return 2 + n
+	case n < 1<<14:
+		return 3 + n
+	default:
+		return 4 + n
 	}
 }
 
@@ -130,6 +148,10 @@ func (c *conn) unsubscribe(body []byte) {
 	var in codec.Unsubscribe
 	if err := codec.ParseUnsubscribe(&in, body, c.version); err != nil {
 		c.failWith(err)
+		return
+	}
+	if !c.fits(codesSize(len(in.Filters))) { // [MQTT-3.1.2-24]
+		c.fail(codec.PacketTooLarge, "the UNSUBACK would be larger than the client takes")
 		return
 	}
 	codes := l.codes[:0]
