@@ -1,0 +1,60 @@
+package layout
+
+// arrows is what each package of the module may import inside the module. Imports never go up.
+var arrows = map[string][]string{
+	// 0
+	"codec/topic":               {},
+	"codec":                     {"codec/topic"},
+	"engine/internal/clock":     {},
+	"engine/internal/directory": {},
+	"engine/internal/metrics":   {},
+	"engine/internal/invariant": {}, // anything under engine/ may import it
+
+	// 1
+	"engine/internal/wheel":     {"engine/internal/clock"},
+	"engine/internal/inflight":  {"codec"},
+	"engine/internal/transport": {"engine/internal/metrics"},
+	"engine/internal/session":   {"codec", "codec/topic", "engine/message", "engine/internal/inflight", "engine/internal/clock"},
+	"engine/message":            {"codec", "engine/internal/clock"}, // clock: when a message expires
+	"engine/hook":               {"codec", "engine/message"},
+	"router":                    {"codec", "codec/topic"},
+	"router/retained":           {"codec/topic"},
+
+	// 2
+	"engine": {
+		"codec", "codec/topic", "router", "router/retained", "engine/hook", "engine/message",
+		"engine/internal/session", "engine/internal/directory", "engine/internal/transport",
+		"engine/internal/wheel", "engine/internal/clock", "engine/internal/metrics",
+	},
+
+	// 3
+	"engine/enginetest": {"engine"},
+
+	// 4
+	"cmd/wheelmq":         {"engine"},
+	"cmd/internal/e2e":    {},
+	"cmd/internal/layout": {},
+	"bench/load":          {"codec"},
+	"bench/compare":       {"bench/load"},
+}
+
+// fences is which packages may use which dependency, tests included. A dependency is named by the start of its import
+// paths. One that is not here is not allowed at all.
+var fences = map[string][]string{
+	"github.com/panjf2000/gnet/v2":            {"engine/internal/transport"},
+	"github.com/valyala/bytebufferpool":       {"engine", "engine/message", "engine/internal/transport"},
+	"github.com/cespare/xxhash/v2":            {"engine", "engine/internal/directory", "router", "router/retained"},
+	"github.com/spf13/cobra":                  {"cmd/wheelmq"},
+	"github.com/spf13/pflag":                  {"cmd/wheelmq"},
+	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e"},
+	"github.com/eclipse/paho.golang":          {"cmd/internal/e2e"},
+	"github.com/HdrHistogram/hdrhistogram-go": {"bench/load"},
+	"golang.org/x/sys":                        {"bench/load", "bench/compare"},
+}
+
+// topLevel is everything that may lie at the top of the module beside names that begin with a dot. bin is what make
+// builds; git ignores it.
+var topLevel = []string{"cmd", "engine", "codec", "router", "bench", "profiles", "go.mod", "go.sum", "Makefile", "README.md", "bin"}
+
+// longestFile is how many lines a Go file may have, tests excepted: a longer one holds more than one idea.
+const longestFile = 600
