@@ -44,7 +44,7 @@ type conn struct {
 	timer wheel.Node[conn]           // connect deadline, then keep-alive, then the end of closing
 
 	lastSeen  uint32 // loop tick of the last whole packet
-	flushed   uint32 // flush in which it was last written
+	marked    uint32 // turn in which it last got frames to write
 	keepAlive uint16 // seconds; 0 off
 	state     connState
 	version   codec.Version // 0 until CONNECT
@@ -63,6 +63,7 @@ type connExt struct {
 	method        string            // Authentication Method; "" none
 	exchange      *authExchange     // in progress
 	connecting    *connecting       // between CONNECT and CONNACK
+	move          *move             // in connResume: what brings the session
 }
 
 // Kinds of a connection's timer.
@@ -372,9 +373,11 @@ func (c *conn) buffer() *bytebufferpool.ByteBuffer {
 	if c.out == nil {
 		c.out = bytebufferpool.Get()
 	}
-	if !c.dirty {
+	if c.dirty {
+		c.loop.flush.joined(c)
+	} else {
 		c.dirty = true
-		c.loop.flush.mark(c)
+		c.marked = c.loop.flush.turn
 		c.loop.dirty = append(c.loop.dirty, c)
 	}
 	return c.out
@@ -390,7 +393,6 @@ func (c *conn) writeOut() {
 		return
 	}
 	c.out = nil
-	c.flushed = c.loop.flush.seq
 	c.loop.counters.BytesSent += uint64(len(out.B))
 	c.sock.Write(out.B)
 	putBuffer(out)

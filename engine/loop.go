@@ -77,6 +77,7 @@ func (l *loop) begin() {
 	if l.depth == 0 {
 		l.now = l.b.clock.Now()
 		l.ticks = uint32(l.now.Sub(l.start) / wheel.Tick)
+		l.flush.turn++
 	}
 	l.depth++
 }
@@ -190,23 +191,26 @@ func (l *loop) flushDirty() {
 	l.dirty = l.dirty[:0]
 }
 
-// pollCongested looks whether slow readers have read.
+// pollCongested looks whether slow readers have read. Pumping one may add to
+// the list: it, when it fills up again, or others.
 func (l *loop) pollCongested() {
 	l.polling = false
-	keep := l.congested[:0]
-	for _, c := range l.congested {
+	keep := 0
+	for i := 0; i < len(l.congested); i++ {
+		c := l.congested[i]
 		if c.state == connClosed || !c.congested {
 			continue
 		}
 		if c.sock.Buffered() > l.b.opts.OutboundBytes/4 {
-			keep = append(keep, c)
+			l.congested[keep] = c
+			keep++
 			continue
 		}
 		c.congested = false
 		c.pump()
 	}
-	clear(l.congested[len(keep):])
-	l.congested = keep
+	clear(l.congested[keep:])
+	l.congested = l.congested[:keep]
 	l.pollLater()
 }
 

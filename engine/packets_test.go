@@ -60,7 +60,7 @@ func publishWith(topic, payload string, qos codec.QoS, id uint16, props codec.Pr
 }
 
 func retain(d *codec.Delivery) { d.Retain = true }
-func dup(d *codec.Delivery)      { d.Dup = true }
+func dup(d *codec.Delivery)    { d.Dup = true }
 func expiry(seconds uint32) func(*codec.Delivery) {
 	return func(d *codec.Delivery) { d.HasMessageExpiry, d.MessageExpiry = true, seconds }
 }
