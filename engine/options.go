@@ -113,7 +113,7 @@ func ParseOverflowPolicy(s string) (OverflowPolicy, error) {
 // Bounds of the options themselves.
 const (
 	maxLoops            = 256
-	firstPacketBytes    = 16 << 10
+	firstPacketBytes    = 160 << 10   // a CONNECT with the longest will and the longest password; memory grows as it arrives
 	largestPacket       = 268_435_460 // the largest Remaining Length and its header
 	defaultPort         = "1883"
 	defaultConnections  = 10_000_000
