@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -153,7 +154,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 // that wills wait for the end of the process with them.
 func (l *loop) farewell() {
 	l.stopping = true
-	for c := range l.conns {
+	for _, c := range slices.Clone(l.conns) {
 		if c.state == connOpen {
 			c.disconnect(codec.ServerShuttingDown, "", true)
 		}

@@ -49,6 +49,7 @@ type conn struct {
 	state     connState
 	version   codec.Version // 0 until CONNECT
 	listener  uint8         // index in Options.Listeners
+	index     uint32        // in loop.conns
 	dirty     bool          // in loop.dirty
 	congested bool          // in loop.congested
 }
@@ -269,7 +270,7 @@ func (c *conn) Closed(err error) {
 	c.leave(true)
 	c.become(connClosed)
 	l.connTimers.Cancel(&c.timer)
-	delete(l.conns, c)
+	l.forget(c)
 	c.release()
 }
 

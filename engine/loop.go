@@ -28,7 +28,7 @@ type loop struct {
 	free  []uint32  // free slots
 	gen   uint32    // generation of the next ref
 
-	conns      map[*conn]struct{} // open connections, for stop and snapshots
+	conns      []*conn // open connections, in no order
 	connTimers *wheel.Wheel[conn]
 	awayTimers *wheel.Wheel[client]
 	dirty      []*conn // with frames to write at the end of the turn
@@ -60,7 +60,6 @@ const congestionPoll = 5 * time.Millisecond
 func newLoop(b *Broker, id int, now clock.Time) *loop {
 	return &loop{
 		b: b, id: id, now: now, start: now,
-		conns:      make(map[*conn]struct{}),
 		connTimers: wheel.New[conn](now),
 		awayTimers: wheel.New[client](now),
 		routes:     b.router.NewCache(routeCacheEntries),
@@ -105,8 +104,18 @@ func (l *loop) Opened(s transport.Socket) transport.Peer {
 	defer l.end()
 	l.counters.SocketsOpened++
 	c := newConn(l, s)
-	l.conns[c] = struct{}{}
+	c.index = uint32(len(l.conns))
+	l.conns = append(l.conns, c)
 	return c
+}
+
+// forget takes a closed connection out of conns; the last one takes its place.
+func (l *loop) forget(c *conn) {
+	n := len(l.conns) - 1
+	l.conns[c.index] = l.conns[n]
+	l.conns[c.index].index = c.index
+	l.conns[n] = nil
+	l.conns = l.conns[:n]
 }
 
 // Woken implements transport.Loop: it empties the mailbox and writes what waits.

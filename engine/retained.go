@@ -58,9 +58,11 @@ type replay struct {
 // replayChunk is how many retained messages are read in one go.
 const replayChunk = 32
 
-// newReplay returns the replay of s, nil when nothing is retained at all.
+// newReplay returns the replay of s, nil when no retained message matches.
 func (l *loop) newReplay(s *subscription) *replay {
-	if l.b.retained.index.Len() == 0 {
+	found := false
+	done := l.b.retained.index.Match(s.filter, new(retained.Cursor), 1, func(string, *message.Message) { found = true })
+	if done && !found {
 		return nil
 	}
 	r := &replay{filter: s.filter, qos: s.qos}
@@ -80,7 +82,7 @@ func (l *loop) replayStep(c *conn) bool {
 		if !cl.CanSendNow() {
 			return false
 		}
-		limit = 1
+		limit = min(limit, cl.Quota())
 	}
 	found := l.found[:0]
 	done := l.b.retained.index.Match(r.filter, &r.cursor, limit, func(_ string, m *message.Message) {
@@ -95,7 +97,10 @@ func (l *loop) replayStep(c *conn) bool {
 	clear(found)
 	l.found = found[:0]
 	if done {
-		cl.ext.replays = cl.ext.replays[1:]
+		cl.ext.replays[0] = nil
+		if cl.ext.replays = cl.ext.replays[1:]; len(cl.ext.replays) == 0 {
+			cl.ext.replays = nil
+		}
 	}
 	return true
 }

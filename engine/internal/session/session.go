@@ -51,33 +51,50 @@ type Session struct {
 	ClientID string // immutable
 
 	limits      *Limits
-	window      inflight.Window[entry] // sent at least once, not finished
-	received    inflight.IDSet         // QoS 2 identifiers of the client between PUBLISH and PUBREL
-	queue       queue                  // not sent yet, in order
-	resend      []uint16               // window entries still to be sent again on this connection, in order
-	quota       uint16                 // PUBLISH packets that may still be sent on this connection
-	receiveBase uint16                 // len(received) when the connection began
-	online      bool                   // a connection is attached
+	*flow              // the shared empty one until something flows
+	quota       uint16 // PUBLISH packets that may still be sent on this connection
+	receiveBase uint16 // len(received) when the connection began
+	online      bool   // a connection is attached
+}
+
+// flow is what a session needs once it has QoS 1 or 2 to do with: most
+// sessions of a fleet idle without.
+type flow struct {
+	window   inflight.Window[entry] // sent at least once, not finished
+	received inflight.IDSet         // QoS 2 identifiers of the client between PUBLISH and PUBREL
+	queue    queue                  // not sent yet, in order
+	resend   []uint16               // window entries still to be sent again on this connection, in order
+}
+
+// noFlow is the flow of all sessions without one. It is read by every loop and
+// never written: own comes before each change.
+var noFlow flow
+
+// own gives the session a flow of its own.
+func (s *Session) own() {
+	if s.flow == &noFlow {
+		s.flow = new(flow)
+	}
 }
 
 // New returns an empty session without a connection.
 func New(clientID string, limits *Limits) *Session {
-	return &Session{ClientID: clientID, limits: limits}
+	return &Session{ClientID: clientID, limits: limits, flow: &noFlow}
 }
 
 // Init makes s an empty session without a connection, in place.
 func (s *Session) Init(clientID string, limits *Limits) {
-	*s = Session{ClientID: clientID, limits: limits}
+	*s = Session{ClientID: clientID, limits: limits, flow: &noFlow}
 }
 
 // Attach begins a connection that may have quota PUBLISH packets open; what
 // was in flight is to be sent again (MQTT 5.0 section 4.4), by Next.
 func (s *Session) Attach(quota uint16) {
 	s.online, s.quota, s.receiveBase = true, quota, uint16(s.received.Len())
-	s.resend = s.resend[:0]
 	if s.window.Len() == 0 {
 		return
 	}
+	s.resend = s.resend[:0]
 	for _, e := range s.window.Ordered(nil) {
 		e.Value.counted = false
 		s.resend = append(s.resend, e.PacketID)
@@ -87,8 +104,14 @@ func (s *Session) Attach(quota uint16) {
 // Detach ends the connection.
 func (s *Session) Detach() {
 	s.online = false
+	if s.flow == &noFlow {
+		return
+	}
 	s.resend = nil
 	s.window.Trim()
+	if s.window.Len() == 0 && s.received.Len() == 0 && s.queue.len() == 0 {
+		s.flow = &noFlow
+	}
 }
 
 // A Verdict is what became of an offered message.
@@ -99,14 +122,15 @@ const (
 	Sent    Verdict = iota // encode it now under the returned packet identifier
 	Queued                 // it waits
 	Dropped                // the queue is full; the session took nothing
-	Evicted                // it waits, and the returned older one was dropped for it
+	Evicted                // not taken yet: the returned older one was dropped for it; offer it again
 )
 
 // Offer takes one message of QoS 1 or 2 for the client. With hold set it is
 // queued even if it could be sent (the connection does not read fast enough).
-// Unless the verdict is Dropped the session takes over the caller's reference.
-// With Evicted the caller gets the older message, with its reference.
+// With Sent and Queued the session takes over the caller's reference. With
+// Evicted the caller gets the longest waiting message, with its reference.
 func (s *Session) Offer(o Outbound, hold bool) (id uint16, v Verdict, evicted Outbound) {
+	s.own()
 	if s.online && !hold && s.quota > 0 && s.queue.len() == 0 && len(s.resend) == 0 {
 		if id, ok := s.window.Add(entry{o, true}, firstState(o.QoS)); ok {
 			s.quota--
@@ -119,10 +143,8 @@ func (s *Session) Offer(o Outbound, hold bool) (id uint16, v Verdict, evicted Ou
 	}
 	switch s.limits.Policy {
 	case DropOldest:
-		if s.queue.len() > 0 {
-			old := s.queue.pop()
-			s.queue.push(o)
-			return 0, Evicted, old
+		if s.queue.len() > 0 && (s.limits.Bytes < 0 || o.Message.Size() <= s.limits.Bytes) {
+			return 0, Evicted, s.queue.pop()
 		}
 	case RejectPublisher:
 		// What was on its way between loops when the queue filled up was
@@ -278,6 +300,7 @@ func (s *Session) Receive(id uint16, max uint16) (isNew, within bool) {
 	if max > 0 && s.received.Len() >= int(max)+int(s.receiveBase) {
 		return false, false
 	}
+	s.own()
 	return s.received.Add(id), true
 }
 
@@ -295,6 +318,7 @@ func (s *Session) SendNow(o Outbound) (id uint16, ok bool) {
 	if !s.CanSendNow() {
 		return 0, false
 	}
+	s.own()
 	if id, ok = s.window.Add(entry{o, true}, firstState(o.QoS)); ok {
 		s.quota--
 	}
@@ -303,6 +327,9 @@ func (s *Session) SendNow(o Outbound) (id uint16, ok bool) {
 
 // CanSendNow reports whether SendNow would take a message.
 func (s *Session) CanSendNow() bool { return s.online && s.quota > 0 && len(s.resend) == 0 }
+
+// Quota is the number of PUBLISH packets that may be sent now.
+func (s *Session) Quota() int { return int(s.quota) }
 
 // Queued is the number of messages that wait, and their bytes.
 func (s *Session) Queued() (messages, bytes int) { return s.queue.len(), s.queue.bytes }
