@@ -65,8 +65,10 @@ func (c *conn) stepAuth(data []byte) {
 	x := c.ext.exchange
 	reply, code := x.Step(data)
 	switch {
+	case code.Failure() && x.again:
+		c.fail(disconnectCode(code), "authentication failed") // [MQTT-4.12.1-2]
 	case code.Failure():
-		c.fail(code, "authentication failed") // [MQTT-4.12.0-4], [MQTT-4.12.1-2]
+		c.refuse(code, "authentication failed") // [MQTT-4.12.0-4]
 	case code == codec.ContinueAuthentication:
 		c.sendAuth(codec.ContinueAuthentication, reply)
 	case x.again:
@@ -85,6 +87,23 @@ func (c *conn) sendAuth(code codec.ReasonCode, data []byte) {
 	if len(data) > 0 {
 		a.Properties = codec.AppendBytes(a.Properties, codec.AuthenticationData, data)
 	}
+	b := a.Append(nil)
+	if !c.fits(len(b)) { // [MQTT-3.1.2-24]
+		c.fail(codec.PacketTooLarge, "the AUTH would be larger than the client takes")
+		return
+	}
 	c.sent(codec.AUTH)
-	c.buffer().B = a.Append(c.out.B)
+	c.buffer().B = append(c.out.B, b...)
+}
+
+// disconnectCode is what DISCONNECT says for a code by which a method refuses:
+// it does not have all that CONNACK has [MQTT-3.14.2-1].
+func disconnectCode(code codec.ReasonCode) codec.ReasonCode {
+	switch code {
+	case codec.UnsupportedProtocolVersion, codec.ClientIdentifierNotValid, codec.BadUserNameOrPassword,
+		codec.ServerUnavailable, codec.Banned, codec.PacketIdentifierInUse, codec.PacketIdentifierNotFound:
+		return codec.NotAuthorized
+	default:
+		return code
+	}
 }
