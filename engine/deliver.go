@@ -112,18 +112,19 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 	}
 	o.Message.Retain()
 	id, verdict, old := cl.Offer(o, c != nil && c.congested)
+	for verdict == session.Evicted {
+		l.counters.Dropped[metrics.DropQueueFull]++
+		l.queued(cl, old, -1)
+		cl.released(old)
+		old.Message.Release()
+		id, verdict, old = cl.Offer(o, c != nil && c.congested)
+	}
 	switch verdict {
 	case session.Sent:
 		c.sendOutbound(&o, id, false)
 		c.relieve()
 	case session.Queued:
 		l.queued(cl, o, 1)
-	case session.Evicted:
-		l.counters.Dropped[metrics.DropQueueFull]++
-		l.queued(cl, o, 1)
-		l.queued(cl, old, -1)
-		cl.released(old)
-		old.Message.Release()
 	case session.Dropped:
 		l.counters.Dropped[metrics.DropQueueFull]++
 		o.Message.Release()
@@ -158,6 +159,7 @@ func (c *conn) pump() {
 	for c.state == connOpen && !c.congested {
 		cl := c.cl
 		s, ok := cl.Next(l.now, l.dropExpired)
+		l.b.full.update(cl) // what expired made room
 		if ok {
 			c.sendNext(&s)
 		}

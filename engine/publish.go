@@ -64,11 +64,6 @@ func (c *conn) publish(flags uint8, body []byte) {
 	if in.TopicAlias != 0 && !c.resolveAlias(in) {
 		return
 	}
-	if code, detail := c.checkPublish(in); code.Failure() {
-		c.refusePublish(in, code, detail)
-		return
-	}
-	l.counters.PublishBytesReceived += uint64(len(in.Payload))
 	if in.QoS == 2 {
 		isNew, within := c.cl.Receive(in.PacketID, c.receiveMaximum())
 		if !within {
@@ -80,6 +75,11 @@ func (c *conn) publish(flags uint8, body []byte) {
 			return
 		}
 	}
+	if code, detail := c.checkPublish(in); code.Failure() {
+		c.refusePublish(in, code, detail)
+		return
+	}
+	l.counters.PublishBytesReceived += uint64(len(in.Payload))
 	p := publication{topic: in.Topic, payload: in.Payload, properties: in.Properties, qos: in.QoS, retain: in.Retain,
 		publisher: c.cl.ref}
 	if in.HasMessageExpiry {
@@ -190,11 +190,9 @@ func (c *conn) refusePublish(in *codec.Publish, code codec.ReasonCode, detail st
 		c.answerWhy(codec.PUBACK, in.PacketID, code, detail)
 	case 2:
 		if c.version == codec.V5 {
-			c.answerWhy(codec.PUBREC, in.PacketID, code, detail)
-			return
+			c.cl.Forget(in.PacketID) // [MQTT-4.3.3-9]
 		}
-		c.cl.Receive(in.PacketID, 0)
-		c.answer(codec.PUBREC, in.PacketID, codec.Success)
+		c.answerWhy(codec.PUBREC, in.PacketID, code, detail)
 	}
 }
 
