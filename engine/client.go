@@ -203,8 +203,10 @@ func (l *loop) endSession(cl *client) {
 	l.b.directory.Release(cl.ClientID, directory.Place(cl.ref))
 	l.unsubscribeAll(cl)
 	l.dropReplays(cl)
-	l.b.full.clear(cl)
 	cl.Drain(func(o session.Outbound, sent bool) {
+		if !sent {
+			l.queued(cl, o, -1)
+		}
 		if m, ok := o.Origin.(*router.Member); ok && (o.QoS == 1 || !sent) {
 			l.redispatch(m, o) // B-share-redeliver; a begun QoS 2 goes to nobody else [MQTT-4.8.2-5]
 		} else {
@@ -212,6 +214,7 @@ func (l *loop) endSession(cl *client) {
 		}
 		o.Message.Release()
 	})
+	l.b.full.clear(cl)
 	l.endMove(cl)
 	l.vacate(cl)
 }

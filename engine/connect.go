@@ -251,10 +251,10 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 		c.ext = &connExt{aliasOutMax: cn.aliasMaximum, maximumPacket: cn.maximumPacket,
 			noProblemInfo: cn.noProblemInfo, method: cn.method}
 	}
-	if cn.HasUserName {
+	if cn.HasUserName || cl.ext != nil {
 		cl.extend().userName = cn.UserName
 	}
-	cl.forgetWill()
+	cl.forgetWill() // [MQTT-3.1.3-9]
 	if cn.will != nil {
 		cl.extend().will = cn.will
 	}

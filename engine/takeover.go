@@ -66,10 +66,12 @@ type heldMessage struct {
 
 // moved is what goes from loop to loop.
 type moved struct {
-	session session.Session
-	subs    []subscription
-	replays []*replay
-	expiry  uint32
+	session  session.Session
+	subs     []subscription
+	replays  []*replay
+	will     *will // delayed; goes on if the new connection is gone before it has the session
+	userName string
+	expiry   uint32
 }
 
 func (cl *client) moving() *move {
@@ -91,7 +93,7 @@ func (l *loop) fetch(c *conn, cn *connecting, cl *client, old router.Ref) {
 // wait makes c wait for the session that m brings.
 func (l *loop) wait(c *conn, cn *connecting, m *move) {
 	m.conn = c
-	c.ext = &connExt{connecting: cn}
+	c.ext = &connExt{connecting: cn, move: m}
 	if c.state != connResume {
 		c.become(connResume)
 	}
@@ -102,17 +104,12 @@ func (c *conn) stopWaiting() {
 	if c.state != connResume || c.ext == nil || c.ext.connecting == nil {
 		return
 	}
-	cn := c.ext.connecting
-	c.ext.connecting = nil
-	if cn.will != nil {
+	if cn := c.ext.connecting; cn.will != nil {
 		cn.will.message.Release() // never accepted, never published [MQTT-3.1.2-7]
 	}
-	at, ok := c.loop.b.directory.Lookup(cn.ClientID)
-	if !ok {
-		return
-	}
-	if cl := c.loop.client(router.Ref(at)); cl != nil && cl.moving() != nil && cl.moving().conn == c {
-		cl.moving().conn = nil
+	c.ext.connecting = nil
+	if m := c.ext.move; m.conn == c { // else another connection waits in its place
+		m.conn = nil
 	}
 }
 
@@ -137,8 +134,8 @@ func (l *loop) depart(old router.Ref, to claim) {
 		l.repoint(cl, &cl.subs[i], target, to.to)
 	}
 	what := &moved{session: cl.Session, subs: cl.subs, expiry: cl.expiry}
-	if cl.ext != nil {
-		what.replays = cl.ext.replays
+	if x := cl.ext; x != nil {
+		what.replays, what.will, what.userName = x.replays, x.will, x.userName
 	}
 	id := cl.ClientID
 	cl.Init(id, l.b.limits)
@@ -183,7 +180,8 @@ func (l *loop) arrive(ref router.Ref, what *moved) {
 	} else {
 		m.holding = true
 		cl.Session, cl.subs, cl.expiry = what.session, what.subs, what.expiry
-		cl.ext.replays = what.replays
+		cl.ext.replays, cl.ext.will, cl.ext.userName = what.replays, what.will, what.userName
+		l.b.full.update(cl)
 	}
 	switch {
 	case c == nil && what == nil:
@@ -296,6 +294,5 @@ func (l *loop) takeOver(cl *client, clean bool) bool {
 	if cl.ext != nil && cl.ext.will != nil && cl.ext.will.delay == 0 {
 		l.publishWill(cl) // B-will-takeover
 	}
-	cl.forgetWill() // [MQTT-3.1.3-9]
 	return true
 }
