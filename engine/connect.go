@@ -41,6 +41,9 @@ func (c *conn) connect(body []byte) {
 		c.failWith(err)
 		return
 	}
+	if limit, ok := p.Properties.Uint(codec.MaximumPacketSize); ok {
+		c.ext = &connExt{maximumPacket: limit} // a refusal keeps to it too
+	}
 	cn, code, detail := c.describe(&p)
 	if code.Failure() {
 		c.refuse(code, detail)
@@ -153,7 +156,12 @@ func (c *conn) refuse(code codec.ReasonCode, detail string) {
 			return
 		}
 		bare := len(ack.Append(nil, c.version))
-		if limit := c.announcedLimit(); limit == 0 || uint32(bare+len(detail)+4) <= limit { // [MQTT-3.2.2-19]
+		limit := c.announcedLimit()
+		if limit != 0 && uint32(bare) > limit { // [MQTT-3.1.2-24]
+			c.drop(detail)
+			return
+		}
+		if limit == 0 || uint32(bare+len(detail)+4) <= limit { // [MQTT-3.2.2-19]
 			ack.Properties = codec.AppendBytes(nil, codec.ReasonString, detail)
 		}
 	default:
@@ -200,6 +208,10 @@ func connackCode(code codec.ReasonCode) bool {
 func (l *loop) accept(c *conn, cn *connecting) {
 	if cn.ClientID == "" {
 		cn.ClientID, cn.assigned = newClientID(), true
+	}
+	if !c.connackFits(cn) { // [MQTT-3.1.2-24]
+		c.refuse(codec.PacketTooLarge, "Maximum Packet Size leaves no room for CONNACK")
+		return
 	}
 	at, ok := l.b.directory.Lookup(cn.ClientID)
 	if ok && refLoop(router.Ref(at)) == l.id {
@@ -280,6 +292,15 @@ func (c *conn) connack(cn *connecting, present bool) {
 	}
 	c.sent(codec.CONNACK)
 	c.buffer().B = ack.Append(c.out.B, c.version)
+}
+
+// connackFits reports whether the client's Maximum Packet Size has room for the CONNACK.
+func (c *conn) connackFits(cn *connecting) bool {
+	if cn.maximumPacket == 0 {
+		return true
+	}
+	ack := codec.Connack{Properties: c.connackProperties(cn)}
+	return len(ack.Append(nil, c.version)) <= int(cn.maximumPacket)
 }
 
 // connackProperties tells what the client could not guess: values that differ
