@@ -13,7 +13,7 @@ import (
 // a cycle. Where several turns of one cycle have frames for one connection,
 // each of them saves a write of about 5 µs when they wait. Which it is cannot
 // be seen while writing at once, since gnet does not tell where a cycle ends;
-// so twice a second the policy waits for a few cycles and counts.
+// so at most twice a second the policy waits for a few cycles and counts.
 type flushPolicy struct {
 	due      bool       // this turn ends a cycle: write whatever the mode
 	deferred bool       // mode: write at the end of the cycle
@@ -21,12 +21,14 @@ type flushPolicy struct {
 	turn     uint32     // number of turns
 	cycles   uint32     // deferred: cycles since the last decision
 	saved    uint32     // deferred: writes that waiting saved in them
-	trial    clock.Time // not deferred: when to try waiting again
+	trial    clock.Time // not deferred: when to try waiting again,
+	idle     uint32     // and how many turns must come before
 }
 
 const (
 	flushSample = 64                     // cycles per decision
-	flushTrial  = 500 * time.Millisecond // between two trials
+	flushTrial  = 500 * time.Millisecond // between two trials, at least,
+	flushTurns  = 64 * flushSample       // and so many turns: a loop with little to do need not try
 	flushBytes  = 64 << 10               // one connection's frames are written early above this
 )
 
@@ -46,7 +48,8 @@ func (p *flushPolicy) now(l *loop) bool {
 		return false
 	}
 	if !p.deferred {
-		p.deferred = l.now >= p.trial
+		p.idle++
+		p.deferred = p.idle >= flushTurns && l.now >= p.trial
 		p.cycles, p.saved = 0, 0
 		return true
 	}
@@ -60,7 +63,7 @@ func (p *flushPolicy) now(l *loop) bool {
 	p.posted = false
 	if p.cycles++; p.cycles >= flushSample {
 		p.deferred = 2*p.saved >= p.cycles
-		p.trial = l.now.Add(flushTrial)
+		p.trial, p.idle = l.now.Add(flushTrial), 0
 		p.cycles, p.saved = 0, 0
 	}
 	return true

@@ -148,5 +148,6 @@ func (c *conn) disconnected(body []byte) {
 		c.cl.expiry = v
 	}
 	c.leave(d.Code != codec.Success) // [MQTT-3.14.4-3], B-will-04
-	c.closeAfterOutput()
+	c.writeOut()
+	c.sock.Close() // at once: who says goodbye reads no more
 }
