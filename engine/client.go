@@ -23,7 +23,19 @@ type client struct {
 	subs   []subscription // in the order they were made
 	ext    *clientExt     // what most sessions do not need; nil for these
 	expiry uint32         // Session Expiry Interval, seconds; expiryNever
+	shares bool           // has, or had, shared subscriptions
+	told   memberState    // what these were told last
 }
+
+// memberState is what the shared subscriptions are to know of their member.
+type memberState uint8
+
+const (
+	memberUnknown memberState = iota
+	memberOffline
+	memberBusy  // what comes now has to wait
+	memberReady // takes a message at once
+)
 
 // expiryNever is the Session Expiry Interval of a session that does not end.
 const expiryNever = 0xFFFFFFFF
@@ -94,7 +106,7 @@ func (c *conn) unlink() *client {
 	c.cl = nil
 	cl.conn = nil
 	cl.Detach()
-	cl.setOnline(false)
+	cl.tellMembers()
 	c.loop.counters.Connected--
 	c.loop.counters.Disconnects++
 	c.loop.b.log.Debug("client disconnected", "client", cl.ClientID)
@@ -120,11 +132,26 @@ func (c *conn) leave(will bool) {
 	c.loop.goAway(cl)
 }
 
-// setOnline tells the shared subscriptions whether their member can take messages.
-func (cl *client) setOnline(online bool) {
+// tellMembers tells the shared subscriptions whether their member can take
+// messages, if that changed (B-share-balance).
+func (cl *client) tellMembers() {
+	if !cl.shares {
+		return
+	}
+	now := memberReady
+	switch {
+	case cl.conn == nil:
+		now = memberOffline
+	case cl.conn.congested || cl.Blocked():
+		now = memberBusy
+	}
+	if now == cl.told {
+		return
+	}
+	cl.told = now
 	for i := range cl.subs {
 		if m := cl.subs[i].member; m != nil {
-			m.SetState(online, false)
+			m.SetState(now != memberOffline, now == memberBusy)
 		}
 	}
 }

@@ -413,6 +413,7 @@ func (c *conn) checkOutput(buffered int) {
 		c.drop("the client does not read what it asked for")
 	case buffered > o.OutboundBytes && !c.congested:
 		c.congested = true
+		c.cl.tellMembers()
 		c.loop.congested = append(c.loop.congested, c)
 		c.loop.pollLater()
 	}

@@ -132,8 +132,8 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 	}
 	if m, ok := o.Origin.(*router.Member); ok {
 		m.AddInflight(1)
-		m.SetState(c != nil, cl.Blocked())
 	}
+	cl.tellMembers()
 }
 
 // queued counts a message into a session's queue, or out of it.
@@ -147,7 +147,6 @@ func (l *loop) queued(cl *client, o session.Outbound, n int64) {
 func (cl *client) released(o session.Outbound) {
 	if m, ok := o.Origin.(*router.Member); ok {
 		m.AddInflight(-1)
-		m.SetState(cl.conn != nil, cl.Blocked())
 	}
 }
 
@@ -165,6 +164,7 @@ func (c *conn) pump() {
 		}
 		replayed := c.state == connOpen && cl.ext != nil && len(cl.ext.replays) > 0 && l.replayStep(c)
 		if !ok && !replayed {
+			cl.tellMembers()
 			return
 		}
 		c.relieve()

@@ -137,8 +137,6 @@ func (c *conn) resolveAlias(in *codec.Publish) bool {
 	return true
 }
 
-var sysPrefix = []byte("$SYS/")
-
 // checkPublish applies what the broker, not the format, demands.
 func (c *conn) checkPublish(in *codec.Publish) (codec.ReasonCode, string) {
 	o := &c.loop.b.opts
@@ -149,7 +147,7 @@ func (c *conn) checkPublish(in *codec.Publish) (codec.ReasonCode, string) {
 		return codec.RetainNotSupported, "retained messages are switched off"
 	case bytes.Count(in.Topic, slash) >= o.MaxTopicLevels:
 		return codec.TopicNameInvalid, "topic name has too many levels"
-	case in.Topic[0] == '$' && bytes.HasPrefix(in.Topic, sysPrefix):
+	case in.Topic[0] == '$' && isSys(in.Topic):
 		return codec.NotAuthorized, "$SYS is the broker's" // B-sys
 	case o.CheckPayloadFormat && !payloadAsClaimed(in):
 		return codec.PayloadFormatInvalid, "payload is not UTF-8"

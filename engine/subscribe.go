@@ -94,6 +94,8 @@ func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode,
 		RetainAsPublished: s.retainAsPublished, ID: id}
 	if share != "" {
 		s.member, _ = l.b.router.SubscribeShared(share, rest, l.b.opts.SharedStrategy, want)
+		cl.shares, cl.told = true, memberUnknown
+		cl.tellMembers()
 		return codec.ReasonCode(s.qos), nil // U5-4.8.2-retain: no retained messages
 	}
 	l.b.router.Subscribe(s.filter, want)
@@ -136,7 +138,7 @@ func (c *conn) mayRead(filter string) bool {
 	if len(b.authorizers) > 0 {
 		return b.may(c.cl.identity(), hook.Subscribe, []byte(filter))
 	}
-	if filter == "$SYS" || strings.HasPrefix(filter, "$SYS/") {
+	if isSys(filter) {
 		return b.opts.Listeners[c.listener].Sys
 	}
 	return true

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"runtime"
@@ -13,8 +12,11 @@ import (
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
-// isSys reports whether a topic name is the broker's own.
-func isSys(name []byte) bool { return bytes.HasPrefix(name, sysPrefix) }
+// isSys reports whether a topic name or filter is in the broker's own tree.
+func isSys[S ~string | ~[]byte](name S) bool {
+	return len(name) >= len("$SYS") && string(name[:len("$SYS")]) == "$SYS" &&
+		(len(name) == len("$SYS") || name[len("$SYS")] == '/')
+}
 
 // sysState is what loop 0 keeps for $SYS/broker, under Mosquitto's names.
 type sysState struct {

@@ -72,6 +72,7 @@ type moved struct {
 	will     *will // delayed; goes on if the new connection is gone before it has the session
 	userName string
 	expiry   uint32
+	shares   bool
 }
 
 func (cl *client) moving() *move {
@@ -133,7 +134,7 @@ func (l *loop) depart(old router.Ref, to claim) {
 	for i := range cl.subs {
 		l.repoint(cl, &cl.subs[i], target, to.to)
 	}
-	what := &moved{session: cl.Session, subs: cl.subs, expiry: cl.expiry}
+	what := &moved{session: cl.Session, subs: cl.subs, expiry: cl.expiry, shares: cl.shares}
 	if x := cl.ext; x != nil {
 		what.replays, what.will, what.userName = x.replays, x.will, x.userName
 	}
@@ -179,7 +180,7 @@ func (l *loop) arrive(ref router.Ref, what *moved) {
 		cl.ext.move = nil
 	} else {
 		m.holding = true
-		cl.Session, cl.subs, cl.expiry = what.session, what.subs, what.expiry
+		cl.Session, cl.subs, cl.expiry, cl.shares = what.session, what.subs, what.expiry, what.shares
 		cl.ext.replays, cl.ext.will, cl.ext.userName = what.replays, what.will, what.userName
 		l.b.full.update(cl)
 	}
