@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A broker is a running broker process.
+type broker struct {
+	*process
+	port    int
+	address string // 127.0.0.1:port
+	stopped bool
+}
+
+// startBroker starts the broker on a free port and stops it when the test ends; a broker that ends badly or that the race
+// detector complains about fails the test. The arguments are for wheelmq only.
+func startBroker(t *testing.T, args ...string) *broker {
+	t.Helper()
+	b := &broker{port: freePort(t)}
+	port := strconv.Itoa(b.port)
+	b.address = net.JoinHostPort("127.0.0.1", port)
+	if foreignBroker != "" {
+		command := strings.Fields(strings.ReplaceAll(foreignBroker, "{port}", port))
+		b.process = startProcess(t, nil, nil, command[0], command[1:]...)
+	} else {
+		b.process = startProcess(t, nil, nil, wheelmqPath, append([]string{"--listen", b.address}, args...)...)
+	}
+	t.Cleanup(func() {
+		if !b.stopped {
+			b.stop(t)
+		}
+	})
+	b.awaitOpen(t)
+	return b
+}
+
+// stop ends the broker as an operator would.
+func (b *broker) stop(t *testing.T) {
+	t.Helper()
+	b.stopped = true
+	if code := b.terminate(t); code != 0 {
+		t.Errorf("the broker ended with status %d, want 0\n%s", code, &b.log)
+	}
+	for _, complaint := range []string{"DATA RACE", "panic"} {
+		if strings.Contains(b.log.String(), complaint) {
+			t.Errorf("the broker reports a %s:\n%s", complaint, &b.log)
+		}
+	}
+}
+
+func (b *broker) awaitOpen(t *testing.T) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		conn, err := net.Dial("tcp", b.address)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case <-b.ended:
+			t.Fatalf("the broker ended at once\n%s", &b.log)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s was not open after %v\n%s", b.address, patience, &b.log)
+		}
+	}
+}
+
+// freePort returns a loopback port that was free a moment ago.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// onlyWheelmq ends a test that is about the wheelmq command when another broker is being driven.
+func onlyWheelmq(t *testing.T) bool {
+	t.Helper()
+	if foreignBroker != "" {
+		t.Logf("says nothing about %s", foreignBroker)
+	}
+	return foreignBroker == ""
+}
