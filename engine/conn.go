@@ -195,7 +195,7 @@ func (c *conn) packetLimit() int {
 
 // fill completes the packet in c.in from b, handles it, and returns the rest of b.
 func (c *conn) fill(b []byte) []byte {
-	for len(b) > 0 && c.reading() {
+	for {
 		h, ok := c.header(c.in.B)
 		if !c.reading() {
 			return nil
@@ -204,21 +204,20 @@ func (c *conn) fill(b []byte) []byte {
 		if ok {
 			need = h.Size + h.Remaining - len(c.in.B)
 		}
-		if need > 0 {
-			n := min(need, len(b))
-			c.in.B = append(growFor(c.in.B, n, need), b[:n]...)
-			b = b[n:]
-			need -= n
-		}
-		if ok && need == 0 {
+		switch {
+		case need == 0:
 			in := c.in
 			c.in = nil
 			c.packet(h, in.B[h.Size:])
 			putBuffer(in)
 			return b
+		case len(b) == 0:
+			return nil
 		}
+		n := min(need, len(b))
+		c.in.B = append(growFor(c.in.B, n, need), b[:n]...)
+		b = b[n:]
 	}
-	return b
 }
 
 // growFor makes room for n bytes, and for more of the need still to come, but
