@@ -275,7 +275,6 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 	l.b.log.Debug("client connected", "client", cl.ClientID, "peer", c.peer(), "version", c.version, "keepalive", c.keepAlive)
 	c.connack(cn, present)
 	cl.Attach(min(cn.receiveMaximum, l.b.opts.MaxInflight))
-	cl.setOnline(true)
 	if c.keepAlive > 0 {
 		c.arm(timerKeepAlive, keepAliveGrace(c.keepAlive)+transportTick)
 	} else {
