@@ -42,6 +42,7 @@ type Broker struct {
 	retained  retainedStore
 	directory directory.Directory
 	full      fullSessions
+	messages  message.Shared
 
 	server *transport.Server // set by Start
 }

@@ -158,7 +158,7 @@ func (cl *client) tellMembers() {
 
 func (cl *client) forgetWill() {
 	if cl.ext != nil && cl.ext.will != nil {
-		cl.ext.will.message.Release()
+		cl.ext.will.message.Release(nil)
 		cl.ext.will = nil
 	}
 }
@@ -239,7 +239,7 @@ func (l *loop) endSession(cl *client) {
 		} else {
 			l.counters.Dropped[metrics.DropSessionEnded]++
 		}
-		o.Message.Release()
+		o.Message.Release(l.pool)
 	})
 	l.b.full.clear(cl)
 	l.endMove(cl)

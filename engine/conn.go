@@ -280,19 +280,10 @@ func (c *conn) release() {
 		c.in = nil
 	}
 	if c.out != nil {
-		putBuffer(c.out)
+		c.loop.buffers.put(c.out)
 		c.out = nil
 	}
 	c.ext = nil
-}
-
-// keptBufferBytes is the largest buffer that goes back to the pool.
-const keptBufferBytes = 1 << 20
-
-func putBuffer(b *bytebufferpool.ByteBuffer) {
-	if cap(b.B) <= keptBufferBytes {
-		bytebufferpool.Put(b)
-	}
 }
 
 // drop closes without a word.
@@ -371,7 +362,7 @@ func (c *conn) closeAfterOutput() {
 // buffer returns the output buffer and makes sure it is written with this turn.
 func (c *conn) buffer() *bytebufferpool.ByteBuffer {
 	if c.out == nil {
-		c.out = bytebufferpool.Get()
+		c.out = c.loop.buffers.get()
 	}
 	if c.dirty {
 		c.loop.flush.joined(c)
@@ -395,7 +386,7 @@ func (c *conn) writeOut() {
 	c.out = nil
 	c.loop.counters.BytesSent += uint64(len(out.B))
 	c.sock.Write(out.B)
-	putBuffer(out)
+	c.loop.buffers.put(out)
 	if c.state == connOpen {
 		c.checkOutput(c.sock.Buffered())
 	}

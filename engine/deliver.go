@@ -36,7 +36,7 @@ func (l *loop) sendToMember(p *publication, m *router.Member) {
 	if !l.credit(m.Loop, p) {
 		return
 	}
-	msg := p.own()
+	msg := l.own(p)
 	msg.Retain()
 	l.outboxes[m.Loop].add(item{kind: itemOne, from: uint8(l.id), msg: msg, one: m.Subscriber, origin: m,
 		publisher: p.publisher})
@@ -54,7 +54,7 @@ func (l *loop) redispatch(from *router.Member, o session.Outbound) {
 	o.Message.Retain()
 	p.fromMessage(o.Message, 0)
 	l.sendToMember(&p, m)
-	p.done()
+	l.done(&p)
 }
 
 // deliverOne delivers p to one session of this loop.
@@ -72,7 +72,7 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		l.deliverQoS0(cl, p, s, retain)
 		return
 	}
-	o := session.Outbound{Message: p.own(), QoS: qos, Retain: retain}
+	o := session.Outbound{Message: l.own(p), QoS: qos, Retain: retain}
 	if s.HasIDs() {
 		o.IDs = l.idList(s)
 	}
@@ -116,7 +116,7 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 		l.counters.Dropped[metrics.DropQueueFull]++
 		l.queued(cl, old, -1)
 		cl.released(old)
-		old.Message.Release()
+		old.Message.Release(l.pool)
 		id, verdict, old = cl.Offer(o, c != nil && c.congested)
 	}
 	switch verdict {
@@ -127,7 +127,7 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 		l.queued(cl, o, 1)
 	case session.Dropped:
 		l.counters.Dropped[metrics.DropQueueFull]++
-		o.Message.Release()
+		o.Message.Release(l.pool)
 		return
 	}
 	if m, ok := o.Origin.(*router.Member); ok {
@@ -185,7 +185,7 @@ func (c *conn) sendNext(s *session.Send) {
 		l.counters.Dropped[metrics.DropPacketTooLarge]++
 		o := c.cl.Discard(s.PacketID)
 		c.cl.released(o)
-		o.Message.Release()
+		o.Message.Release(l.pool)
 		return
 	}
 	c.sendOutbound(&s.Outbound, s.PacketID, s.Dup)
@@ -199,7 +199,7 @@ func (l *loop) dropExpired(o session.Outbound) {
 	if m, ok := o.Origin.(*router.Member); ok {
 		m.AddInflight(-1)
 	}
-	o.Message.Release()
+	o.Message.Release(l.pool)
 }
 
 func (c *conn) sendOutbound(o *session.Outbound, id uint16, dup bool) {

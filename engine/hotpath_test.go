@@ -18,6 +18,7 @@ import (
 type rig struct {
 	b     *Broker
 	clock *clock.Manual
+	woken []bool // by loop
 }
 
 func newRig(tb testing.TB, loops int) *rig {
@@ -30,9 +31,9 @@ func newRig(tb testing.TB, loops int) *rig {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r.b = b
-	for _, l := range b.loops {
-		l.mailbox.bind(func() {})
+	r.b, r.woken = b, make([]bool, loops)
+	for i, l := range b.loops {
+		l.mailbox.bind(func() { r.woken[i] = true })
 		l.wakeAfter = func(time.Duration) {}
 	}
 	return r
@@ -70,10 +71,15 @@ func (r *rig) client(loop int, id string, packets ...[]byte) *sink {
 	return s
 }
 
+// settle runs the loops that were woken until none is.
 func (r *rig) settle() {
-	for range r.b.loops {
-		for _, l := range r.b.loops {
-			l.Woken()
+	for again := true; again; {
+		again = false
+		for i, l := range r.b.loops {
+			if r.woken[i] {
+				r.woken[i], again = false, true
+				l.Woken()
+			}
 		}
 	}
 }
@@ -115,6 +121,7 @@ func workloads() []workload {
 				p.conn.Received(batch)
 				switch qos {
 				case 1:
+					r.settle()
 					acks, id = ackNext(acks[:0], id, n, codec.PUBACK)
 					s.conn.Received(acks)
 				case 2:
@@ -124,6 +131,7 @@ func workloads() []workload {
 					acks, id = ackNext(acks[:0], id, n, codec.PUBCOMP)
 					s.conn.Received(acks)
 				}
+				r.settle()
 			}
 		}
 	}
@@ -139,7 +147,7 @@ func workloads() []workload {
 			}
 			p := r.client(0, "p")
 			batch := batchOf(8, publish(0))
-			return r, func() { p.conn.Received(batch) }
+			return r, func() { p.conn.Received(batch); r.settle() }
 		}},
 		{"cross-loop/qos0/batch64", 64, func(tb testing.TB) (*rig, func()) {
 			r := newRig(tb, 2)
@@ -147,7 +155,7 @@ func workloads() []workload {
 			p := r.client(0, "p")
 			r.settle()
 			batch := batchOf(64, publish(0))
-			return r, func() { p.conn.Received(batch); r.b.loops[1].Woken() }
+			return r, func() { p.conn.Received(batch); r.settle() }
 		}},
 		{"cross-loop/qos1/batch20", 20, func(tb testing.TB) (*rig, func()) {
 			r := newRig(tb, 2)
@@ -159,7 +167,7 @@ func workloads() []workload {
 			acks := make([]byte, 0, 80)
 			return r, func() {
 				p.conn.Received(batch)
-				r.b.loops[1].Woken()
+				r.settle()
 				acks, id = ackNext(acks[:0], id, 20, codec.PUBACK)
 				s.conn.Received(acks)
 			}

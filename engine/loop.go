@@ -36,6 +36,8 @@ type loop struct {
 	depth      int     // of begin
 	flush      flushPolicy
 	routes     *router.Cache
+	pool       *message.Pool // free messages
+	buffers    buffers       // free output buffers
 	mailbox    mailbox
 	spare      []item   // the slice the mailbox is swapped with
 	outboxes   []outbox // by loop
@@ -63,6 +65,7 @@ func newLoop(b *Broker, id int, now clock.Time) *loop {
 		connTimers: wheel.New[conn](now),
 		awayTimers: wheel.New[client](now),
 		routes:     b.router.NewCache(routeCacheEntries),
+		pool:       message.NewPool(&b.messages),
 		oneID:      make(map[uint32][]uint32),
 		outboxes:   make([]outbox, b.opts.Loops),
 	}
@@ -150,6 +153,7 @@ func (l *loop) Ticked() {
 	l.end()
 	l.counters.Mailbox = int64(len(l.mailbox.items))
 	l.cell.Publish(&l.counters)
+	l.buffers.trim()
 }
 
 func (l *loop) handle(it *item) {
@@ -158,12 +162,12 @@ func (l *loop) handle(it *item) {
 		p := publication{}
 		p.fromMessage(it.msg, it.publisher)
 		l.fanOut(&p, it.subs, int(it.from))
-		p.done()
+		l.done(&p)
 	case itemOne:
 		p := publication{}
 		p.fromMessage(it.msg, it.publisher)
 		l.deliverOne(&p, &it.one, it.origin, int(it.from))
-		p.done()
+		l.done(&p)
 	case itemCall:
 		it.call(l)
 	}

@@ -88,13 +88,13 @@ func (c *conn) ack(t codec.PacketType, body []byte) {
 		c.answer(codec.PUBREL, a.PacketID, codec.Success)
 		if o.Message != nil {
 			c.cl.released(o)
-			o.Message.Release()
+			o.Message.Release(c.loop.pool)
 		}
 		return
 	case session.Done:
 		if o.Message != nil {
 			c.cl.released(o)
-			o.Message.Release()
+			o.Message.Release(c.loop.pool)
 		}
 	}
 	c.pump()

@@ -35,10 +35,10 @@ func (p *publication) fromMessage(m *message.Message, publisher router.Ref) {
 		qos: m.QoS, retain: m.Retained, publisher: publisher, msg: m}
 }
 
-// own returns the message with p's own reference: who keeps it retains it.
-func (p *publication) own() *message.Message {
+// own returns p's message with p's own reference: who keeps it retains it.
+func (l *loop) own(p *publication) *message.Message {
 	if p.msg == nil {
-		m := message.New(p.topic, p.payload, p.properties)
+		m := l.pool.New(p.topic, p.payload, p.properties)
 		m.Expires, m.QoS, m.Retained = p.expires, p.qos, p.retain
 		p.msg = m
 	}
@@ -46,9 +46,9 @@ func (p *publication) own() *message.Message {
 }
 
 // done gives p's reference back.
-func (p *publication) done() {
+func (l *loop) done(p *publication) {
 	if p.msg != nil {
-		p.msg.Release()
+		p.msg.Release(l.pool)
 		p.msg = nil
 	}
 }
@@ -87,7 +87,7 @@ func (c *conn) publish(flags uint8, body []byte) {
 	}
 	id, qos, cl := in.PacketID, in.QoS, c.cl
 	code := l.publish(&p)
-	p.done()
+	l.done(&p)
 	if c.state != connOpen { // delivering to itself can close a connection
 		return
 	}
@@ -234,7 +234,7 @@ func (l *loop) fanOutTo(i int, p *publication, subs []router.Subscriber) {
 	if !l.credit(i, p) {
 		return
 	}
-	m := p.own()
+	m := l.own(p)
 	m.Retain()
 	l.outboxes[i].add(item{kind: itemFan, from: uint8(l.id), msg: m, subs: subs, publisher: p.publisher})
 }

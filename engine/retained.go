@@ -120,7 +120,7 @@ func (l *loop) sendRetained(c *conn, r *replay, m *message.Message) {
 	if o.QoS > 0 {
 		m.Retain()
 		if id, _ = c.cl.SendNow(o); id == 0 { // all 65535 identifiers are open
-			m.Release()
+			m.Release(l.pool)
 			return
 		}
 	}

@@ -75,7 +75,7 @@ func (l *loop) say(name, value string) {
 	l.sys.said[name] = value
 	p := publication{topic: []byte("$SYS/broker/" + name), payload: []byte(value), retain: true}
 	l.publish(&p)
-	p.done()
+	l.done(&p)
 }
 
 func sumOf(a *[16]uint64) (n uint64) {

@@ -106,7 +106,7 @@ func (c *conn) stopWaiting() {
 		return
 	}
 	if cn := c.ext.connecting; cn.will != nil {
-		cn.will.message.Release() // never accepted, never published [MQTT-3.1.2-7]
+		cn.will.message.Release(nil) // never accepted, never published [MQTT-3.1.2-7]
 	}
 	c.ext.connecting = nil
 	if m := c.ext.move; m.conn == c { // else another connection waits in its place
@@ -225,7 +225,7 @@ func (l *loop) settle(ref router.Ref) {
 		p := publication{}
 		p.fromMessage(h.message, h.publisher)
 		l.deliverOne(&p, &h.sub, h.origin, h.from)
-		p.done()
+		l.done(&p)
 	}
 	if m.claim != nil {
 		l.depart(ref, *m.claim)
@@ -247,7 +247,7 @@ func (l *loop) endMove(cl *client) {
 	l.serve(m.claim, nil)
 	for i := range m.held {
 		l.counters.Dropped[metrics.DropSessionEnded]++
-		m.held[i].message.Release()
+		m.held[i].message.Release(l.pool)
 	}
 	cl.ext.move = nil
 }
@@ -260,7 +260,7 @@ func (l *loop) hold(cl *client, p *publication, sub *router.Subscriber, origin *
 	case m.departed:
 		one := *sub
 		one.Ref = m.to
-		msg := p.own()
+		msg := l.own(p)
 		msg.Retain()
 		l.outboxes[refLoop(m.to)].add(item{kind: itemOne, from: uint8(l.id), msg: msg, one: one, origin: origin,
 			publisher: p.publisher})
@@ -269,7 +269,7 @@ func (l *loop) hold(cl *client, p *publication, sub *router.Subscriber, origin *
 	case l.b.limits.Messages >= 0 && len(m.held) >= l.b.limits.Messages:
 		l.counters.Dropped[metrics.DropQueueFull]++
 	default:
-		msg := p.own()
+		msg := l.own(p)
 		msg.Retain()
 		m.held = append(m.held, heldMessage{msg, *sub, p.publisher, origin, from})
 	}

@@ -27,5 +27,5 @@ func (l *loop) publishWill(cl *client) {
 	} else {
 		l.publish(&p)
 	}
-	p.done()
+	l.done(&p)
 }
