@@ -9,7 +9,7 @@ import (
 )
 
 // serve takes all that is there as a good client does, with an answer to every
-// delivery, and returns the payloads.
+// step of QoS 1 and 2, and returns the payloads.
 func (p *peer) serve() (payloads []string) {
 	for f := p.frame(); f != nil; f = p.frame() {
 		h, _, _ := codec.ReadHeader(f)
@@ -25,10 +25,13 @@ func (p *peer) serve() (payloads []string) {
 			case 2:
 				p.send(ackPacket(p.version, codec.PUBREC, d.PacketID, 0))
 			}
-		case codec.PUBREL:
+		case codec.PUBREL, codec.PUBREC:
 			ack, err := codec.ParseAck(h.Type, body, p.version)
 			must(p.h.t, err)
-			p.send(ackPacket(p.version, codec.PUBCOMP, ack.PacketID, 0))
+			if !ack.Code.Failure() {
+				p.send(ackPacket(p.version, map[codec.PacketType]codec.PacketType{
+					codec.PUBREL: codec.PUBCOMP, codec.PUBREC: codec.PUBREL}[h.Type], ack.PacketID, 0))
+			}
 		}
 	}
 	return payloads
