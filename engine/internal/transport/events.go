@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -15,14 +14,27 @@ import (
 )
 
 // events is gnet's handler: it turns gnet's callbacks into calls on Loop and Peer.
+// One run of gnet's engine has one of them.
 type events struct {
 	gnet.BuiltinEventEngine
-	s *Server
+	s      *Server
+	booted bool          // every loop is bound; ticker goroutine only
+	ending chan struct{} // closed when the loops are about to end
 }
 
 func (e *events) OnBoot(eng gnet.Engine) gnet.Action {
+	e.s.mu.Lock()
 	e.s.engine = eng
+	e.s.mu.Unlock()
 	return gnet.None
+}
+
+// OnShutdown runs before the loops end, whatever ends them.
+func (e *events) OnShutdown(gnet.Engine) {
+	close(e.ending)
+	for _, l := range e.s.loops {
+		l.unbind()
+	}
 }
 
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
@@ -31,20 +43,23 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		c.SetContext(nil)
 		return nil, gnet.Close
 	}
-	if int(e.s.conns.Load()) >= e.s.cfg.MaxConnections {
-		e.s.refused.Add(1)
-		return nil, gnet.Close
+	if int(e.s.conns.Add(1)) > e.s.cfg.MaxConnections || c.Fd() >= e.s.descriptors {
+		return nil, e.refuse()
 	}
 	sock := &socket{gc: c, server: e.s}
-	p := l.owner.Opened(sock)
-	if p == nil {
-		e.s.refused.Add(1)
-		return nil, gnet.Close
+	sock.peer = l.owner.Opened(sock)
+	if sock.peer == nil {
+		return nil, e.refuse()
 	}
-	e.s.conns.Add(1)
-	sock.peer = p
 	c.SetContext(sock)
 	return nil, gnet.None
+}
+
+// refuse closes a connection that was counted and is not wanted.
+func (e *events) refuse() gnet.Action {
+	e.s.conns.Add(-1)
+	e.s.refused.Add(1)
+	return gnet.Close
 }
 
 func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
@@ -68,19 +83,27 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	}
 	e.s.conns.Add(-1)
 	sock.closed = true
+	defer sock.guard()
 	sock.peer.Closed(err)
 	return gnet.None
 }
 
 func (e *events) OnTick() (time.Duration, gnet.Action) {
-	if !e.s.booted {
-		e.s.booted = true
-		e.s.bindAll()
+	if !e.booted {
+		err := e.s.bindAll(e.ending)
+		e.booted = err == nil
+		if err != nil {
+			e.s.cfg.Logger.Error("cannot reach an event loop", "error", err)
+			if !e.s.started() {
+				select {
+				case e.s.failed <- err:
+				default: // was told
+				}
+			}
+		}
 	}
 	for _, l := range e.s.loops {
-		if l.el != nil && l.ticking.CompareAndSwap(false, true) {
-			_ = l.el.Execute(context.Background(), (*tickTask)(l))
-		}
+		l.tick()
 	}
 	return TickInterval, gnet.None
 }

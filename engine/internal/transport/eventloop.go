@@ -1,0 +1,162 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/wheelmq/wheelmq/engine/internal/invariant"
+)
+
+// eventLoop is one of gnet's loops beside the engine's owner of it.
+type eventLoop struct {
+	server  *Server
+	owner   Loop
+	waking  atomic.Bool // a wake task is posted and has not begun
+	ticking atomic.Bool // the same for a tick
+
+	mu sync.RWMutex
+	el gnet.EventLoop // nil while the loop does not run
+}
+
+// execute posts r to the loop. It reports false when the loop does not run:
+// a task posted to a loop that has ended would be written to a descriptor that
+// may be someone else's by then.
+func (l *eventLoop) execute(r gnet.Runnable) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.el != nil && l.el.Execute(context.Background(), r) == nil
+}
+
+// unbind is called when the loop is about to end: nothing is posted from then on.
+func (l *eventLoop) unbind() {
+	l.mu.Lock()
+	l.el = nil
+	l.mu.Unlock()
+	l.waking.Store(false)
+	l.ticking.Store(false)
+}
+
+// Wake makes the loop run its owner's Woken soon. Any goroutine.
+func (l *eventLoop) Wake() {
+	if l.waking.CompareAndSwap(false, true) && !l.execute((*wakeTask)(l)) {
+		l.waking.Store(false)
+	}
+}
+
+// tick posts a tick, unless one is under way. Any goroutine.
+func (l *eventLoop) tick() {
+	if l.ticking.CompareAndSwap(false, true) && !l.execute((*tickTask)(l)) {
+		l.ticking.Store(false)
+	}
+}
+
+type wakeTask eventLoop
+
+func (t *wakeTask) Run(context.Context) error {
+	t.waking.Store(false)
+	defer (*eventLoop)(t).guard()
+	t.owner.Woken()
+	return nil
+}
+
+type tickTask eventLoop
+
+func (t *tickTask) Run(context.Context) error {
+	t.ticking.Store(false)
+	defer (*eventLoop)(t).guard()
+	t.owner.Ticked()
+	return nil
+}
+
+// guard keeps a panic of ours outside any connection from ending the process.
+func (l *eventLoop) guard() {
+	if invariant.Enabled {
+		return
+	}
+	if r := recover(); r != nil {
+		l.server.panics.Add(1)
+		l.server.cfg.Logger.Error("event loop recovered from a panic", "panic", r, "stack", string(debug.Stack()))
+	}
+}
+
+// bind returns our side of el, giving it one at first sight.
+func (s *Server) bind(el gnet.EventLoop) *eventLoop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.bound[el]
+	if l == nil {
+		l = s.loops[len(s.bound)]
+		s.bound[el] = l
+		l.mu.Lock()
+		l.el = el
+		l.mu.Unlock()
+		l.owner.Bound(l)
+		if len(s.bound) == len(s.loops) && !s.started() {
+			close(s.ready)
+		}
+	}
+	return l
+}
+
+// probe marks the connections by which the server learns of gnet's loops.
+type probe struct{}
+
+// bindAll makes one connection on each of gnet's loops, since gnet tells of a
+// loop only through its connections. It runs off the loops.
+func (s *Server) bindAll(ending <-chan struct{}) error {
+	for range s.loops {
+		if err := s.probeNext(ending); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) probeNext(ending <-chan struct{}) error {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	defer syscall.Close(fds[1])
+	f := os.NewFile(uintptr(fds[0]), "probe")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	engine := s.engine
+	s.mu.Unlock()
+	res, err := engine.Register(gnet.NewNetConnContext(gnet.NewContext(context.Background(), probe{}), c))
+	if err != nil {
+		return err
+	}
+	select {
+	case r := <-res:
+		return r.Err
+	case <-ending: // nobody answers any more
+		return net.ErrClosed
+	}
+}
+
+// descriptorLimit is the first descriptor that is too high for a connection.
+// The kernel gives out the lowest one that is free, so a connection's number
+// says how full the process is, whatever else it has open. The reserve is for
+// connections that several loops accept at once, and for the rest of the process.
+func descriptorLimit(loops int) (int, error) {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return 0, os.NewSyscallError("getrlimit", err)
+	}
+	most := int(min(r.Cur, 1<<30))
+	return most - min(reservedDescriptors+loops, most/2), nil
+}
+
+const reservedDescriptors = 16
