@@ -20,6 +20,11 @@ type Publish struct {
 	QoS              QoS
 	Dup              bool
 	Retain           bool
+
+	// Checked is set by the caller and kept by ParsePublish: a topic name that it checked before, which
+	// need not be checked again. IsChecked reports that Topic is that one. Publishers repeat themselves.
+	Checked   []byte
+	IsChecked bool
 }
 
 // ParsePublish parses a PUBLISH with the flags of its fixed header, which it checks too. It allocates
@@ -28,7 +33,8 @@ type Publish struct {
 // It changes body: Topic Alias and Message Expiry Interval are taken out of the properties and what
 // follows them there moves down. A body is therefore parsed once.
 func ParsePublish(p *Publish, flags uint8, body []byte, v Version, from Side) error {
-	*p = Publish{QoS: QoS(flags & flagQoSMask >> 1), Dup: flags&flagDup != 0, Retain: flags&flagRetain != 0}
+	*p = Publish{QoS: QoS(flags & flagQoSMask >> 1), Dup: flags&flagDup != 0, Retain: flags&flagRetain != 0,
+		Checked: p.Checked}
 	if err := checkPublishFlags(flags, v); err != nil {
 		return err
 	}
@@ -40,8 +46,10 @@ func ParsePublish(p *Publish, flags uint8, body []byte, v Version, from Side) er
 	if r.err != nil {
 		return r.err
 	}
-	if err := checkTopicName(p.Topic); err != nil { // [MQTT-3.3.2-1] [MQTT-3.3.2-2]
-		return err
+	if p.IsChecked = len(p.Checked) > 0 && string(p.Topic) == string(p.Checked); !p.IsChecked {
+		if err := checkTopicName(p.Topic); err != nil { // [MQTT-3.3.2-1] [MQTT-3.3.2-2]
+			return err
+		}
 	}
 	if v == V5 {
 		if err := p.parseProperties(&r, from); err != nil {

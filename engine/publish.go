@@ -145,10 +145,15 @@ func (c *conn) checkPublish(in *codec.Publish) (codec.ReasonCode, string) {
 		return codec.QoSNotSupported, "QoS above Maximum QoS"
 	case in.Retain && o.NoRetained:
 		return codec.RetainNotSupported, "retained messages are switched off"
+	case in.IsChecked: // the topic name passed before
 	case bytes.Count(in.Topic, slash) >= o.MaxTopicLevels:
 		return codec.TopicNameInvalid, "topic name has too many levels"
 	case in.Topic[0] == '$' && isSys(in.Topic):
 		return codec.NotAuthorized, "$SYS is the broker's" // B-sys
+	default:
+		in.Checked = append(in.Checked[:0], in.Topic...)
+	}
+	switch {
 	case o.CheckPayloadFormat && !payloadAsClaimed(in):
 		return codec.PayloadFormatInvalid, "payload is not UTF-8"
 	}
