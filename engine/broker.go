@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"slices"
 	"time"
 
@@ -20,6 +21,10 @@ import (
 	"github.com/wheelmq/wheelmq/router"
 	"github.com/wheelmq/wheelmq/router/retained"
 )
+
+// connectionsBeyond is how many connections above MaxConnections may be open, to
+// be told so in answer to their CONNECT; more are closed as they come.
+const connectionsBeyond = 64
 
 // transportTick is the resolution of time on a loop.
 const transportTick = transport.TickInterval
@@ -42,6 +47,7 @@ type Broker struct {
 	retained  retainedStore
 	directory directory.Directory
 	full      fullSessions
+	open      atomic.Int64 // network connections
 	messages  message.Shared
 
 	server *transport.Server // set by Start
@@ -98,7 +104,7 @@ func (b *Broker) Start() error {
 	if b.server != nil {
 		return errors.New("engine: broker was started before")
 	}
-	cfg := transport.Config{MaxConnections: b.opts.MaxConnections, Logger: b.log}
+	cfg := transport.Config{MaxConnections: b.opts.MaxConnections + connectionsBeyond, Logger: b.log}
 	for _, l := range b.opts.Listeners {
 		cfg.Addresses = append(cfg.Addresses, l.Address)
 	}
@@ -127,9 +133,13 @@ func (b *Broker) Addrs() []net.Addr { return b.server.Addrs() }
 // Loops is the number of event loops.
 func (b *Broker) Loops() int { return len(b.loops) }
 
+// stopLinger is how long Stop waits for clients to read their last packet and
+// close: a close with unread input would discard the packet on its way.
+const stopLinger = 500 * time.Millisecond
+
 // Stop ends the broker: no connection is accepted any more, each v5 client is
 // told with DISCONNECT 0x8B, wills are published to who is still there, and
-// the loops end. It returns early when ctx is done.
+// the loops end. It returns early when ctx is done. A further call does nothing.
 func (b *Broker) Stop(ctx context.Context) error {
 	if b.server == nil {
 		return nil
@@ -144,11 +154,28 @@ func (b *Broker) Stop(ctx context.Context) error {
 	for range b.loops {
 		select {
 		case <-said:
+		case <-b.server.Done():
 		case <-ctx.Done():
 			return b.server.Stop(ctx)
 		}
 	}
+	b.awaitClosed(ctx)
 	return b.server.Stop(ctx)
+}
+
+// awaitClosed waits until no connection is open, or for stopLinger.
+func (b *Broker) awaitClosed(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stopLinger)
+	defer cancel()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for b.server.Connections() > 0 {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // farewell ends every connection of the loop. Sessions stay as they are, so

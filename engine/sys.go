@@ -120,7 +120,7 @@ func (l *loop) sayFigures(c *metrics.Counters) {
 		{"shared_subscriptions/count", int64(l.b.router.SharedSubscriptions())},
 		{"retained messages/count", int64(b.index.Len())},
 		{"heap/current", int64(mem.HeapAlloc)}, {"heap/maximum", int64(s.heapMax)},
-		{"connections/socket/count", int64(l.b.sockets())},
+		{"connections/socket/count", l.b.open.Load()},
 	}
 	l.say("uptime", fmt.Sprintf("%d seconds", int64(l.now.Sub(l.start)/time.Second)))
 	for i := range figures {
@@ -161,12 +161,4 @@ func (l *loop) sayLoads(c *metrics.Counters) {
 		}
 	}
 	s.previous = current
-}
-
-// sockets is the number of open sockets.
-func (b *Broker) sockets() int {
-	if b.server == nil {
-		return 0
-	}
-	return b.server.Connections()
 }
