@@ -183,8 +183,11 @@ func (b *Broker) awaitClosed(ctx context.Context) {
 func (l *loop) farewell() {
 	l.stopping = true
 	for _, c := range slices.Clone(l.conns) {
-		if c.state == connOpen {
+		switch c.state {
+		case connOpen:
 			c.disconnect(codec.ServerShuttingDown, "", true)
+		case connAwaitConnect, connAuth, connResume:
+			c.drop("the broker stops")
 		}
 	}
 }

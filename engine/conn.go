@@ -134,9 +134,9 @@ func keepAliveGrace(seconds uint16) time.Duration {
 func (c *conn) Received(b []byte) {
 	l := c.loop
 	l.begin()
+	defer l.end() // also when a hook panics: the loop goes on
 	l.counters.BytesReceived += uint64(len(b))
 	c.consume(b)
-	l.end()
 }
 
 // reading reports whether packets are taken now. In connResume they wait.
@@ -270,6 +270,7 @@ func (c *conn) Closed(err error) {
 	c.become(connClosed)
 	l.connTimers.Cancel(&c.timer)
 	l.forget(c)
+	l.b.open.Add(-1)
 	c.release()
 }
 

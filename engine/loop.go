@@ -106,6 +106,7 @@ func (l *loop) Opened(s transport.Socket) transport.Peer {
 	l.begin()
 	defer l.end()
 	l.counters.SocketsOpened++
+	l.b.open.Add(1)
 	c := newConn(l, s)
 	c.index = uint32(len(l.conns))
 	l.conns = append(l.conns, c)
@@ -124,6 +125,7 @@ func (l *loop) forget(c *conn) {
 // Woken implements transport.Loop: it empties the mailbox and writes what waits.
 func (l *loop) Woken() {
 	l.begin()
+	defer l.end()
 	l.flush.due = true
 	items := l.mailbox.take(l.spare[:0])
 	for i := range items {
@@ -135,7 +137,6 @@ func (l *loop) Woken() {
 		l.spare = nil
 	}
 	l.pollCongested()
-	l.end()
 }
 
 // mailboxKeep is the largest mailbox slice, in entries, that is kept for reuse.
@@ -143,17 +144,22 @@ const mailboxKeep = 1 << 14
 
 // Ticked implements transport.Loop.
 func (l *loop) Ticked() {
+	l.advance()
+	l.counters.Mailbox = int64(l.mailbox.count())
+	l.cell.Publish(&l.counters)
+	l.buffers.trim()
+}
+
+// advance lets everything happen that is due by now.
+func (l *loop) advance() {
 	l.begin()
+	defer l.end()
 	l.flush.due = true
 	l.connTimers.Advance(l.now, fireConn)
 	l.awayTimers.Advance(l.now, l.fireAway)
 	if l.id == 0 {
 		l.sysTick()
 	}
-	l.end()
-	l.counters.Mailbox = int64(len(l.mailbox.items))
-	l.cell.Publish(&l.counters)
-	l.buffers.trim()
 }
 
 func (l *loop) handle(it *item) {

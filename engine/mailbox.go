@@ -89,6 +89,13 @@ func (m *mailbox) waiting() int {
 	return m.bytes
 }
 
+// count is the number of entries not taken yet.
+func (m *mailbox) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.items)
+}
+
 // wakeOnce makes the loop drain soon, unless that is under way.
 func (m *mailbox) wakeOnce() {
 	m.mu.Lock()
