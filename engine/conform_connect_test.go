@@ -238,7 +238,7 @@ func TestPropertyValuesOfConnect(t *testing.T) {
 	pub.send(publishPacket(codec.V5, "t", long, 1, 1))
 	sub.expect(`PUBLISH q1 r0 d0 id=1 "t" "` + long + `"`)
 	pub.expect("PUBACK 1 00")
-	h = newHarness(t, 1, Options{MaxInflight: 65535, MaximumQoS: nil})
+	h = newHarness(t, 1, Options{MaxInflight: 65535})
 	sub = h.client(codec.V5, "sub").subscribed(filter("t", 1))
 	pub = h.client(codec.V5, "pub")
 	for range 1000 {
@@ -249,7 +249,7 @@ func TestPropertyValuesOfConnect(t *testing.T) {
 	}
 }
 
-func TestReservedMaximumPacketSizeCountsTheHeader(t *testing.T) {
+func TestMaximumPacketSizeCountsTheHeader(t *testing.T) {
 	covers(t, "U5-3.1.2.11.4")
 	h := newHarness(t, 1, Options{})
 	sub := h.client(codec.V5, "sub", with(codec.MaximumPacketSize, 64)).subscribed(filter("t", 0))
