@@ -1,0 +1,59 @@
+# make alone lists the targets. Each check is one command, the same here and in .ci/run.
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+E2E         := ./cmd/internal/e2e
+VERSION      = $(shell git describe --tags --always --dirty 2>/dev/null)
+UNIT         = $(shell go list ./... | grep -v /cmd/internal/e2e)
+
+# For fuzz, bench, bench-compare and compare.
+FUZZTIME ?= 10s
+BENCH    ?= .
+COUNT    ?= 6
+PACKAGES ?= ./codec/... ./router/... ./engine/...
+ARGS     ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint unit race e2e clients fuzz bench bench-compare compare clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the broker into bin/wheelmq
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/wheelmq ./cmd/wheelmq
+
+test: clients lint unit race e2e ## everything that must pass; installs what it needs first
+
+lint: ## gofmt, vet, staticcheck
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+unit: ## unit tests and the layout of the module
+	go test $(UNIT)
+	go test -count=1 ./cmd/internal/layout
+
+race: clients ## all tests with the race detector and the costly invariants
+	go test -race -tags invariants $(UNIT)
+	WHEELMQ_E2E_BUILD='-race -tags=invariants' go test -count=1 $(E2E)
+
+e2e: clients ## the broker as a process, driven by foreign MQTT clients
+	go test -count=1 $(E2E)
+
+clients: ## install the foreign MQTT clients and a C compiler where missing (apt, npm)
+	@.ci/clients
+
+fuzz: ## every fuzz test for FUZZTIME=10s
+	.ci/fuzz $(FUZZTIME)
+
+bench: ## Go benchmarks: BENCH=regexp PACKAGES="./codec/..."
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)
+
+bench-compare: ## Go benchmarks of this tree against REF=revision, COUNT=6 turns each, through benchstat
+	@if [ -z "$(REF)" ]; then echo "usage: make bench-compare REF=main"; exit 1; fi
+	.ci/bench-compare '$(REF)' '$(BENCH)' '$(COUNT)' '$(PACKAGES)'
+
+compare: ## the same workloads against WheelMQ and Mosquitto: ARGS="-list" names them
+	go run ./bench/compare $(ARGS)
+
+clean: ## remove what make build made
+	rm -rf bin
