@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync/atomic"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"

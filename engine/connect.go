@@ -44,6 +44,10 @@ func (c *conn) connect(body []byte) {
 	if limit, ok := p.Properties.Uint(codec.MaximumPacketSize); ok {
 		c.ext = &connExt{maximumPacket: limit} // a refusal keeps to it too
 	}
+	if b := c.loop.b; int(b.open.Load()) > b.opts.MaxConnections {
+		c.refuse(codec.ServerBusy, "as many connections as allowed") // B-busy
+		return
+	}
 	cn, code, detail := c.describe(&p)
 	if code.Failure() {
 		c.refuse(code, detail)

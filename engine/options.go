@@ -23,7 +23,7 @@ type Options struct {
 	Version   string // told in $SYS/broker/version; "" for "wheelmq"
 	Hooks     []any  // see package hook
 
-	MaxConnections int           // 0: 10,000,000; the command sets what the file limit allows
+	MaxConnections int           // more are refused with 0x89; 0: 10,000,000; the command sets what the file limit allows
 	MaxSessions    Limit         // connected or not; 0: 1,000,000
 	ConnectTimeout time.Duration // from accept to CONNECT; 0: 10 s
 
