@@ -215,7 +215,11 @@ func (s *Session) nextResend() (Send, bool) {
 			i++
 			continue
 		}
-		s.resend = append(s.resend[:i], s.resend[i+1:]...)
+		if i == 0 {
+			s.resend = s.resend[1:] // in one step, however many there are
+		} else {
+			s.resend = append(s.resend[:i], s.resend[i+1:]...)
+		}
 		switch {
 		case e == nil:
 		case e.State == inflight.AwaitPubcomp:
