@@ -199,7 +199,7 @@ func TestInflightLimitOfOldVersions(t *testing.T) {
 	})
 }
 
-func TestResponseInformation(t *testing.T) {
+func TestResponseInformationAsConfigured(t *testing.T) {
 	covers(t, "B-rr")
 	f := func(configured string, edit ...func(*codec.Connect)) string {
 		h := newHarness(t, 1, Options{ResponseInfo: configured})
