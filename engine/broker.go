@@ -130,6 +130,9 @@ func (l *loop) Bound(w transport.Waker) {
 // Addrs are the addresses listened on, in the order of the options.
 func (b *Broker) Addrs() []net.Addr { return b.server.Addrs() }
 
+// Connections is the number of open network connections.
+func (b *Broker) Connections() int { return int(b.open.Load()) }
+
 // Loops is the number of event loops.
 func (b *Broker) Loops() int { return len(b.loops) }
 

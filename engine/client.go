@@ -102,6 +102,7 @@ func (cl *client) find(filter []byte) *subscription {
 
 // unlink takes the session off its connection, and nothing else.
 func (c *conn) unlink() *client {
+	c.note("client disconnected", codec.Success, "")
 	cl := c.cl
 	c.cl = nil
 	cl.conn = nil
@@ -109,7 +110,6 @@ func (c *conn) unlink() *client {
 	cl.tellMembers()
 	c.loop.counters.Connected--
 	c.loop.counters.Disconnects++
-	c.loop.b.log.Debug("client disconnected", "client", cl.ClientID)
 	return cl
 }
 

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/valyala/bytebufferpool"
@@ -104,7 +106,7 @@ func fireConn(n *wheel.Node[conn]) {
 	c := n.Owner
 	switch n.Kind {
 	case timerConnect:
-		c.loop.b.log.Debug("connection closed: no CONNECT in time", "peer", c.peer())
+		c.note("connection closed", codec.Success, "no CONNECT in time")
 		c.sock.Close()
 	case timerKeepAlive:
 		c.checkKeepAlive()
@@ -264,7 +266,7 @@ func (c *conn) Closed(err error) {
 	l.begin()
 	defer l.end()
 	if err != nil && !errors.Is(err, io.EOF) {
-		l.b.log.Debug("connection lost", "peer", c.peer(), "error", err)
+		c.note("connection lost", codec.Success, err.Error())
 	}
 	c.leave(true)
 	c.become(connClosed)
@@ -289,7 +291,7 @@ func (c *conn) release() {
 
 // drop closes without a word.
 func (c *conn) drop(detail string) {
-	c.loop.b.log.Debug("connection closed", "peer", c.peer(), "client", c.clientID(), "why", detail)
+	c.note("connection closed", codec.Success, detail)
 	c.sock.Close()
 }
 
@@ -310,7 +312,7 @@ func (c *conn) fail(code codec.ReasonCode, detail string) {
 	case connAwaitConnect, connAuth, connResume:
 		c.refuse(code, detail)
 	case connOpen:
-		c.loop.b.log.Debug("connection closed", "peer", c.peer(), "client", c.clientID(), "code", code, "why", detail)
+		c.note("connection closed", code, detail)
 		c.disconnect(code, detail, true)
 	}
 }
@@ -414,6 +416,15 @@ func (c *conn) checkOutput(buffered int) {
 func (c *conn) relieve() {
 	if c.out != nil && len(c.out.B) >= flushBytes {
 		c.writeOut()
+	}
+}
+
+// note logs what happened to the connection, at debug level; below it costs a
+// check and no more.
+func (c *conn) note(event string, code codec.ReasonCode, why string) {
+	log := c.loop.b.log
+	if log.Enabled(context.Background(), slog.LevelDebug) {
+		log.Debug(event, "client", c.clientID(), "peer", c.peer(), "version", c.version, "code", code, "why", why)
 	}
 }
 

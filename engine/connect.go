@@ -148,7 +148,7 @@ func (c *conn) authenticate(cn *connecting) codec.ReasonCode {
 // answer for it, and closes.
 func (c *conn) refuse(code codec.ReasonCode, detail string) {
 	c.loop.counters.Refused++
-	c.loop.b.log.Debug("connection refused", "peer", c.peer(), "code", code, "why", detail)
+	c.note("connection refused", code, detail)
 	ack := codec.Connack{Code: code}
 	switch c.version {
 	case 0:
@@ -159,14 +159,15 @@ func (c *conn) refuse(code codec.ReasonCode, detail string) {
 			c.drop(detail)
 			return
 		}
-		bare := len(ack.Append(nil, c.version))
+		ack.Properties = codec.AppendBytes(nil, codec.ReasonString, detail)
 		limit := c.announcedLimit()
-		if limit != 0 && uint32(bare) > limit { // [MQTT-3.1.2-24]
+		tooLarge := func() bool { return limit != 0 && len(ack.Append(nil, c.version)) > int(limit) }
+		if tooLarge() { // [MQTT-3.2.2-19]
+			ack.Properties = nil
+		}
+		if tooLarge() { // [MQTT-3.1.2-24]
 			c.drop(detail)
 			return
-		}
-		if limit == 0 || uint32(bare+len(detail)+4) <= limit { // [MQTT-3.2.2-19]
-			ack.Properties = codec.AppendBytes(nil, codec.ReasonString, detail)
 		}
 	default:
 		v3, ok := codec.ConnackV3(code)
@@ -194,17 +195,18 @@ func (c *conn) announcedLimit() uint32 {
 	}
 }
 
-// connackCode reports whether code may stand in CONNACK [MQTT-3.2.2-8].
+// connackCode reports whether code may stand in a CONNACK that refuses [MQTT-3.2.2-8].
 func connackCode(code codec.ReasonCode) bool {
 	switch code {
-	case codec.KeepAliveTimeout, codec.SessionTakenOver, codec.ServerShuttingDown, codec.TopicFilterInvalid,
-		codec.PacketIdentifierInUse, codec.PacketIdentifierNotFound, codec.ReceiveMaximumExceeded,
-		codec.TopicAliasInvalid, codec.MessageRateTooHigh, codec.AdministrativeAction,
-		codec.SharedSubscriptionsNotSupported, codec.MaximumConnectTime,
-		codec.SubscriptionIdentifiersNotSupported, codec.WildcardSubscriptionsNotSupported:
-		return false
-	default:
+	case codec.UnspecifiedError, codec.MalformedPacket, codec.ProtocolError, codec.ImplementationSpecificError,
+		codec.UnsupportedProtocolVersion, codec.ClientIdentifierNotValid, codec.BadUserNameOrPassword,
+		codec.NotAuthorized, codec.ServerUnavailable, codec.ServerBusy, codec.Banned, codec.BadAuthenticationMethod,
+		codec.TopicNameInvalid, codec.PacketTooLarge, codec.QuotaExceeded, codec.PayloadFormatInvalid,
+		codec.RetainNotSupported, codec.QoSNotSupported, codec.UseAnotherServer, codec.ServerMoved,
+		codec.ConnectionRateExceeded:
 		return true
+	default:
+		return false
 	}
 }
 
@@ -276,7 +278,7 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 	}
 	l.counters.Connects++
 	l.counters.Connected++
-	l.b.log.Debug("client connected", "client", cl.ClientID, "peer", c.peer(), "version", c.version, "keepalive", c.keepAlive)
+	c.note("client connected", codec.Success, "")
 	c.connack(cn, present)
 	cl.Attach(min(cn.receiveMaximum, l.b.opts.MaxInflight))
 	if c.keepAlive > 0 {
