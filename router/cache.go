@@ -142,9 +142,10 @@ func (c *Cache) evict() {
 		c.hand = 0
 	}
 	c.drop(c.ring[c.hand])
+	c.hand++ // past the one that took the place: it is younger than those ahead
 }
 
-// drop removes an entry; the youngest takes its place in the ring.
+// drop removes an entry; the last of the ring takes its place.
 func (c *Cache) drop(e *entry) {
 	c.last = nil
 	last := len(c.ring) - 1

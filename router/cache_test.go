@@ -71,7 +71,7 @@ func TestCacheBounds(t *testing.T) {
 	f(10, 100, 60_000, 1, 0)
 }
 
-// TestCacheKeepsUsed: names that are published to again stay while others pass.
+// TestCacheKeepsUsed: names that are published to again stay while others pass, and go when that ends.
 func TestCacheKeepsUsed(t *testing.T) {
 	r := New(1)
 	c := r.NewCache(100)
@@ -84,6 +84,14 @@ func TestCacheKeepsUsed(t *testing.T) {
 	for k := range 10 {
 		if name := fmt.Sprint("used/", k); c.entries[name] == nil {
 			t.Errorf("%s was evicted", name)
+		}
+	}
+	for i := range 1000 {
+		c.Route(fmt.Append(nil, "later/", i))
+	}
+	for k := range 10 {
+		if name := fmt.Sprint("used/", k); c.entries[name] != nil {
+			t.Errorf("%s is still there", name)
 		}
 	}
 }

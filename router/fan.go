@@ -173,7 +173,7 @@ func (l *list) hit() hit {
 func (s *shard) flatten(h *hit) {
 	flat := slices.Concat(h.chunks...)
 	h.subscribers, h.chunks = flat, nil
-	s.mu.RLock()
+	s.lockShared()
 	if h.list.version == h.version {
 		h.list.flat.Store(&flat)
 	}

@@ -118,6 +118,7 @@ func TestJoinLarge(t *testing.T) {
 	f(fewSubscribers, fewSubscribers)
 	f(fewSubscribers+1, fewSubscribers+1)
 	f(1000, 3)
+	f(20, 1000) // the longest is not entered in the index
 	f(3, 1000, 3)
 	f(500, 400, 300, 200, 100)
 }

@@ -215,8 +215,8 @@ func TestGroupLife(t *testing.T) {
 	r.UnsubscribeShared("s", "a/+", 0, 3)
 	r.SubscribeShared("s", "a/+", Random, Subscription{Ref: 4, ID: 8})
 	d.SetState(false, false) // its seat has another member now
+	c.SetState(true, false)
 	pick(g, 4, 0, 8)
-	d.SetState(true, false)
 
 	r.UnsubscribeShared("s", "a/+", 1, 2)
 	r.UnsubscribeShared("s", "a/+", 0, 4)

@@ -122,7 +122,7 @@ func (m *matcher) match(r *Router, route *Route) {
 // walk collects what matches in one shard.
 func (m *matcher) walk(r *Router, s *shard) {
 	first := len(m.hits)
-	s.mu.RLock()
+	s.lockShared()
 	if s.nodes.live > 1 {
 		m.stack = append(m.stack[:0], branch{})
 		for len(m.stack) > 0 {

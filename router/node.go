@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-const inlineLevel = 20 // longest level that a node holds itself; chosen so that a node has 48 bytes
+const inlineLevel = 20 // bytes of the level that a node holds itself; chosen so that a node has 48 bytes
 
 // A node is one level of the topic filters that pass through it. 48 bytes. Guarded by the shard's lock.
 type node struct {
@@ -15,14 +15,14 @@ type node struct {
 	rare     *rare             // nil unless one of its fields is set
 	loop     uint16            // of one
 	length   uint16            // of the level; 0 for the wildcards, which the edge table does not hold
-	text     [inlineLevel]byte // the level, unless it is longer
+	text     [inlineLevel]byte // the level, or its beginning
 }
 
 // rare is what only some nodes have. 32 bytes.
 type rare struct {
 	plus  uint32 // child for +, 0 for none
 	multi uint32 // child for #, 0 for none
-	text  string // the level if it is longer than inlineLevel; owned
+	tail  string // what node.text has no room for; owned
 	fan   *fan   // more than one subscriber, or groups
 }
 
@@ -30,7 +30,7 @@ type rare struct {
 func (n *node) setLevel(level string) {
 	n.length = clamp(level)
 	if copy(n.text[:], level) < len(level) {
-		n.ensureRare().text = strings.Clone(level)
+		n.ensureRare().tail = strings.Clone(level[inlineLevel:])
 	}
 }
 
@@ -42,7 +42,7 @@ func (n *node) is(parent uint32, level string) bool {
 	if len(level) <= inlineLevel {
 		return string(n.text[:len(level)]) == level
 	}
-	return n.rare.text == level
+	return string(n.text[:]) == level[:inlineLevel] && n.rare.tail == level[inlineLevel:]
 }
 
 func clamp(level string) uint16 { return uint16(min(len(level), math.MaxUint16)) }
@@ -85,7 +85,7 @@ func (n *node) tidy() {
 
 // empty reports whether nothing is here and nothing below.
 func (n *node) empty() bool {
-	return n.one == nil && n.children == 0 && (n.rare == nil || *n.rare == rare{text: n.rare.text})
+	return n.one == nil && n.children == 0 && (n.rare == nil || *n.rare == rare{tail: n.rare.tail})
 }
 
 // put adds or replaces the subscriber of (loop, s.Ref) and reports whether it was there and whether that

@@ -86,11 +86,8 @@ func (c *choice) from(seat int) (*Member, int) {
 	for i := range n + 1 {
 		b := c.blocks[(first+i)%n]
 		word := b.tier(c.tier).Load()
-		switch i {
-		case 0:
+		if i == 0 {
 			word &= ^uint64(0) << bit
-		case n:
-			word &= 1<<bit - 1
 		}
 		for ; word != 0; word &= word - 1 {
 			at := bits.TrailingZeros64(word)

@@ -59,7 +59,7 @@ func (r *Router) SharedSubscriptions() int { return int(r.shared.Load()) }
 func (r *Router) Subscribe(filter string, s Subscription) (existed bool) {
 	r.checkLoop(s.Loop)
 	version, sh := r.versionOf(filter), r.shardOf(filter)
-	sh.mu.Lock()
+	sh.lock()
 	existed, changed := sh.insert(r, filter).put(uint16(s.Loop), s.subscriber())
 	if changed {
 		r.versions.bump(version)
@@ -75,7 +75,7 @@ func (r *Router) Subscribe(filter string, s Subscription) (existed bool) {
 func (r *Router) Unsubscribe(filter string, loop int, ref Ref) (existed bool) {
 	r.checkLoop(loop)
 	version, sh := r.versionOf(filter), r.shardOf(filter)
-	sh.mu.Lock()
+	sh.lock()
 	if n := sh.find(r, filter); n != nil {
 		_, existed = n.remove(uint16(loop), ref)
 	}
@@ -96,7 +96,7 @@ func (r *Router) Move(filter string, fromLoop int, from Ref, toLoop int, to Ref)
 	r.checkLoop(fromLoop)
 	r.checkLoop(toLoop)
 	version, sh := r.versionOf(filter), r.shardOf(filter)
-	sh.mu.Lock()
+	sh.lock()
 	defer sh.mu.Unlock()
 	n := sh.find(r, filter)
 	if n == nil {

@@ -14,6 +14,31 @@ type shard struct {
 	path  []step // writer's scratch: the way to the node that insert or find returned, root excluded
 }
 
+// How often a lock is tried before the goroutine waits for it: for some microseconds, longer than it is held.
+// A goroutine that waits is put aside and woken again, which takes many times longer, and its loop stands still.
+const (
+	spins       = 300
+	sharedSpins = 2000 // a failed try is cheaper
+)
+
+func (s *shard) lock() {
+	for range spins {
+		if s.mu.TryLock() {
+			return
+		}
+	}
+	s.mu.Lock()
+}
+
+func (s *shard) lockShared() {
+	for range sharedSpins {
+		if s.mu.TryRLock() {
+			return
+		}
+	}
+	s.mu.RLock()
+}
+
 // A step is one edge of a path.
 type step struct {
 	id   uint32

@@ -15,7 +15,7 @@ func (r *Router) SubscribeShared(shareName, filter string, strategy Strategy, s 
 	r.checkLoop(s.Loop)
 	m = &Member{Subscriber: s.subscriber(), Loop: s.Loop}
 	version, sh := r.versionOf(filter), r.shardOf(filter)
-	sh.mu.Lock()
+	sh.lock()
 	f := sh.insert(r, filter).ensureFan()
 	g := f.group(shareName)
 	if g == nil {
@@ -39,7 +39,7 @@ func (r *Router) SubscribeShared(shareName, filter string, strategy Strategy, s 
 func (r *Router) UnsubscribeShared(shareName, filter string, loop int, ref Ref) bool {
 	r.checkLoop(loop)
 	version, sh := r.versionOf(filter), r.shardOf(filter)
-	sh.mu.Lock()
+	sh.lock()
 	defer sh.mu.Unlock()
 	n, g, m := sh.findMember(r, shareName, filter, loop, ref)
 	if m == nil {
@@ -63,7 +63,7 @@ func (r *Router) MoveShared(shareName, filter string, fromLoop int, from Ref, to
 	r.checkLoop(fromLoop)
 	r.checkLoop(toLoop)
 	sh := r.shardOf(filter)
-	sh.mu.Lock()
+	sh.lock()
 	defer sh.mu.Unlock()
 	_, g, old := sh.findMember(r, shareName, filter, fromLoop, from)
 	if old == nil {
