@@ -25,6 +25,7 @@ type publication struct {
 	expires        clock.Time // 0 never
 	qos            codec.QoS
 	retain         bool
+	will           bool       // a Will Message
 	publisher      router.Ref // whose session; 0: nobody's
 	msg            *message.Message
 }
@@ -202,7 +203,7 @@ func (c *conn) refusePublish(in *codec.Publish, code codec.ReasonCode, detail st
 // publish routes p and returns what its publisher is to be told. p's slices
 // are borrowed; the caller calls p.done.
 func (l *loop) publish(p *publication) codec.ReasonCode {
-	r := l.routes.Route(p.topic)
+	r := l.route(p)
 	if p.qos > 0 && l.b.full.any() && l.b.full.blocks(r) {
 		l.counters.Dropped[metrics.DropRefusedPublish]++
 		return codec.QuotaExceeded
@@ -211,7 +212,7 @@ func (l *loop) publish(p *publication) codec.ReasonCode {
 		if !l.storeRetained(p) {
 			return codec.QuotaExceeded // B-ret-limit
 		}
-		r = l.routes.Route(p.topic)
+		r = l.route(p)
 	}
 	matched := false
 	for i, subs := range r.Loops {
@@ -232,6 +233,18 @@ func (l *loop) publish(p *publication) codec.ReasonCode {
 		return codec.NoMatchingSubscribers
 	}
 	return codec.Success
+}
+
+// route returns the route of p's topic name, borrowed from the cache until the
+// next call. A connection that breaks at a write ends while a message goes
+// out, and its will comes in between: that has a route of its own.
+func (l *loop) route(p *publication) *router.Route {
+	if p.will {
+		r := new(router.Route)
+		l.b.router.Match(p.topic, r)
+		return r
+	}
+	return l.routes.Route(p.topic)
 }
 
 // fanOutTo puts one entry for all subscribers of loop i into its mailbox.

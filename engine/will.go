@@ -20,6 +20,7 @@ func (l *loop) publishWill(cl *client) {
 	cl.ext.will = nil
 	p := publication{}
 	p.fromMessage(w.message, cl.ref)
+	p.will = true
 	if w.hasExpiry {
 		w.message.Expires = l.now.Add(time.Duration(w.expiry) * time.Second)
 		p.expires = w.message.Expires
