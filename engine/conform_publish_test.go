@@ -121,7 +121,7 @@ func TestDeliveredTopicIsThePublishers(t *testing.T) {
 }
 
 func TestEveryAliasUpToTheMaximumIsAccepted(t *testing.T) {
-	covers(t, "MQTT-3.3.2-12", "MQTT-3.3.2-7")
+	covers(t, "MQTT-3.3.2-12")
 	each(t, Options{}, func(t *testing.T, h *harness) {
 		sub := h.client(codec.V5, "sub").subscribed(filter("#", 0))
 		pub := h.client(codec.V5, "pub")
