@@ -12,7 +12,7 @@ type Cache struct {
 	router  *Router
 	entries map[string]*entry
 	ring    []*entry // the same entries in the order of the clock
-	last    *entry   // of the call before, nil if it was not in the cache
+	last    *entry   // of the last hit, nil if an entry was dropped since
 	hand    int
 	limit   int
 	bytes   int // what the entries cost together
@@ -39,7 +39,7 @@ func (r *Router) NewCache(limit int) *Cache {
 // Route returns the route of a topic name, which is valid and borrowed. The Route is valid until the next
 // call; the lists in it stay valid.
 func (c *Cache) Route(topic []byte) *Route {
-	// Fast path: the topic name of the call before, or one look-up; no allocation.
+	// Fast path: the topic name of the last hit, or one look-up; no allocation.
 	if e := c.last; e != nil && e.topic == string(topic) && e.stands(&c.router.versions) {
 		return &e.Route
 	}
