@@ -40,6 +40,7 @@ type Broker struct {
 	loops          []*loop
 	authenticators []hook.Authenticator
 	authorizers    []hook.Authorizer
+	deliveries     []hook.DeliveryAuthorizer
 	enhanced       map[string]hook.EnhancedAuthenticator
 
 	// any loop
@@ -89,6 +90,9 @@ func (b *Broker) addHook(h any) error {
 	}
 	if a, ok := h.(hook.Authorizer); ok {
 		b.authorizers, used = append(b.authorizers, a), true
+	}
+	if a, ok := h.(hook.DeliveryAuthorizer); ok {
+		b.deliveries, used = append(b.deliveries, a), true
 	}
 	if a, ok := h.(hook.EnhancedAuthenticator); ok {
 		b.enhanced[a.Method()], used = a, true

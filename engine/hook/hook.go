@@ -56,6 +56,14 @@ type Authorizer interface {
 	Authorize(c Client, a Action, topic []byte) bool
 }
 
+// A DeliveryAuthorizer is asked again for each message that a subscription
+// brings to a client, live or retained: for rules that change at run time, or
+// that grant filters which match more than the client may read. It runs for
+// every recipient of every message, so it must be fast.
+type DeliveryAuthorizer interface {
+	AuthorizeDelivery(c Client, topicName []byte) bool
+}
+
 // An EnhancedAuthenticator offers one Authentication Method (MQTT 5.0 section 4.12).
 type EnhancedAuthenticator interface {
 	Method() string

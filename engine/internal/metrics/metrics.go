@@ -19,7 +19,7 @@ const (
 	DropPacketTooLarge             // over the client's Maximum Packet Size
 	DropMailboxFull                // the other loop's mailbox was at its bound
 	DropSessionEnded               // the session ended with the message in its keeping
-	DropNotAuthorized              // the publisher may not publish there
+	DropNotAuthorized              // the publisher may not publish there, or the subscriber not read it
 	DropRefusedPublish             // refused for another reason, and answered so
 	NumDrops
 )
