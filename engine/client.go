@@ -20,7 +20,7 @@ type client struct {
 	session.Session
 	ref    router.Ref
 	conn   *conn          // nil while absent
-	subs   []subscription // in the order they were made
+	subs   []subscription // in no order; see subscriptions.go
 	ext    *clientExt     // what most sessions do not need; nil for these
 	expiry uint32         // Session Expiry Interval, seconds; expiryNever
 	shares bool           // has, or had, shared subscriptions
@@ -46,17 +46,8 @@ type clientExt struct {
 	will     *will
 	away     *away
 	move     *move
-	replays  []*replay
-}
-
-// A subscription as the session keeps it.
-type subscription struct {
-	filter            string // as sent, $share/name/ included
-	id                uint32 // Subscription Identifier; 0 none
-	qos               codec.QoS
-	noLocal           bool
-	retainAsPublished bool
-	member            *router.Member // of a shared subscription, else nil
+	replays  *replayQueue      // nil: none
+	byFilter map[string]uint32 // index of subs; nil while there are few, made when it is needed
 }
 
 // A will is the Will Message of a session.
@@ -88,16 +79,6 @@ func (cl *client) identity() hook.Client {
 		id.UserName = cl.ext.userName
 	}
 	return id
-}
-
-// find returns the subscription to filter, or nil.
-func (cl *client) find(filter []byte) *subscription {
-	for i := range cl.subs {
-		if cl.subs[i].filter == string(filter) {
-			return &cl.subs[i]
-		}
-	}
-	return nil
 }
 
 // unlink takes the session off its connection, and nothing else.
@@ -151,10 +132,12 @@ func (cl *client) tellMembers() {
 	cl.told = now
 	for i := range cl.subs {
 		if m := cl.subs[i].member; m != nil {
-			m.SetState(now != memberOffline, now == memberBusy)
+			now.tell(m)
 		}
 	}
 }
+
+func (s memberState) tell(m *router.Member) { m.SetState(s != memberOffline, s == memberBusy) }
 
 func (cl *client) forgetWill() {
 	if cl.ext != nil && cl.ext.will != nil {
@@ -229,7 +212,6 @@ func (l *loop) endSession(cl *client) {
 	l.publishWill(cl)
 	l.b.directory.Release(cl.ClientID, directory.Place(cl.ref))
 	l.unsubscribeAll(cl)
-	l.dropReplays(cl)
 	cl.Drain(func(o session.Outbound, sent bool) {
 		if !sent {
 			l.queued(cl, o, -1)

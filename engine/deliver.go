@@ -66,6 +66,9 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 	if cl.ext != nil && cl.ext.move != nil && l.hold(cl, p, s, origin, from) {
 		return
 	}
+	if len(l.b.deliveries) > 0 && !l.mayGet(cl, p.topic) {
+		return
+	}
 	retain := p.retain && s.Flags&router.RetainAsPublished != 0
 	qos := min(p.qos, s.QoS)
 	if qos == 0 {
@@ -80,6 +83,17 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		o.Origin = origin
 	}
 	l.offer(cl, o)
+}
+
+// mayGet asks whether a message on topic may go to cl (B-acl-time).
+func (l *loop) mayGet(cl *client, topic []byte) bool {
+	for _, h := range l.b.deliveries {
+		if !h.AuthorizeDelivery(cl.identity(), topic) {
+			l.counters.Dropped[metrics.DropNotAuthorized]++
+			return false
+		}
+	}
+	return true
 }
 
 // deliverQoS0 sends now or drops.
@@ -162,7 +176,7 @@ func (c *conn) pump() {
 		if ok {
 			c.sendNext(&s)
 		}
-		replayed := c.state == connOpen && cl.ext != nil && len(cl.ext.replays) > 0 && l.replayStep(c)
+		replayed := c.state == connOpen && cl.ext != nil && cl.ext.replays != nil && l.replayStep(c)
 		if !ok && !replayed {
 			cl.tellMembers()
 			return

@@ -15,8 +15,12 @@ import (
 // counting, and the collector has the rest.
 type retainedStore struct {
 	index *retained.Index[*message.Message]
-	bytes atomic.Int64
+	bytes atomic.Int64 // of clients' messages
+	own   atomic.Int64 // messages that are the broker's own: $SYS, outside the bounds
 }
+
+// messages is the number of clients' messages.
+func (s *retainedStore) messages() int64 { return int64(s.index.Len()) - s.own.Load() }
 
 // storeRetained sets, replaces or clears the retained message of p's topic
 // (MQTT 5.0 section 3.3.1.3). It reports whether the bounds allow it.
@@ -29,15 +33,18 @@ func (l *loop) storeRetained(p *publication) bool {
 		}
 		return true
 	}
-	o := &l.b.opts
-	size := int64(len(p.topic) + len(p.payload) + len(p.properties))
-	if o.MaxRetainedBytes != Unlimited && s.bytes.Load()+size > int64(o.MaxRetainedBytes) ||
-		o.MaxRetainedMessages != Unlimited && s.index.Len() >= int(o.MaxRetainedMessages) && !s.index.Get(name, func(*message.Message) {}) {
+	m := message.NewLasting(p.topic, p.payload, p.properties)
+	m.Expires, m.QoS, m.Retained = p.expires, p.qos, true
+	if p.publisher == 0 {
+		if _, had := s.index.Set(name, m); !had {
+			s.own.Add(1)
+		}
+		return true
+	}
+	if !s.fits(name, int64(m.Size()), &l.b.opts) {
 		l.counters.Dropped[metrics.DropRefusedPublish]++
 		return false
 	}
-	m := message.NewLasting(p.topic, p.payload, p.properties)
-	m.Expires, m.QoS, m.Retained = p.expires, p.qos, true
 	if old, had := s.index.Set(name, m); had {
 		s.bytes.Add(-int64(old.Size()))
 	}
@@ -45,14 +52,28 @@ func (l *loop) storeRetained(p *publication) bool {
 	return true
 }
 
+// fits reports whether the bounds allow a message of size bytes under name, in
+// the place of the one that may be there. Loops that store at the same moment
+// may together exceed a bound by one message each.
+func (s *retainedStore) fits(name string, size int64, o *Options) bool {
+	added := int64(1)
+	s.index.Get(name, func(old *message.Message) {
+		added = 0
+		size -= int64(old.Size())
+	})
+	return (o.MaxRetainedMessages == Unlimited || s.messages()+added <= int64(o.MaxRetainedMessages) || added == 0) &&
+		(o.MaxRetainedBytes == Unlimited || s.bytes.Load()+size <= int64(o.MaxRetainedBytes) || size <= 0)
+}
+
 // A replay is the delivery of the retained messages that match one new
 // subscription. It reads the index as the session has room for more, so that
 // nothing is cut off and nothing piles up.
 type replay struct {
-	filter string
-	cursor retained.Cursor
-	ids    []uint32
-	qos    codec.QoS
+	filter     string
+	cursor     retained.Cursor
+	ids        []uint32
+	qos        codec.QoS
+	prev, next *replay // in the session's replayQueue
 }
 
 // replayChunk is how many retained messages are read in one go.
@@ -76,7 +97,7 @@ func (l *loop) newReplay(s *subscription) *replay {
 // room for them. It reports whether it did anything.
 func (l *loop) replayStep(c *conn) bool {
 	cl := c.cl
-	r := cl.ext.replays[0]
+	r := cl.ext.replays.first
 	limit := replayChunk
 	if r.qos > 0 {
 		if !cl.CanSendNow() {
@@ -97,10 +118,7 @@ func (l *loop) replayStep(c *conn) bool {
 	clear(found)
 	l.found = found[:0]
 	if done {
-		cl.ext.replays[0] = nil
-		if cl.ext.replays = cl.ext.replays[1:]; len(cl.ext.replays) == 0 {
-			cl.ext.replays = nil
-		}
+		cl.dropReplay(r.filter)
 	}
 	return true
 }
@@ -109,6 +127,9 @@ func (l *loop) replayStep(c *conn) bool {
 func (l *loop) sendRetained(c *conn, r *replay, m *message.Message) {
 	if m.Expired(l.now) {
 		l.counters.Dropped[metrics.DropExpired]++
+		return
+	}
+	if len(l.b.deliveries) > 0 && !l.mayGet(c.cl, m.Topic) {
 		return
 	}
 	o := session.Outbound{Message: m, IDs: r.ids, QoS: min(r.qos, m.QoS), Retain: true}
@@ -127,21 +148,50 @@ func (l *loop) sendRetained(c *conn, r *replay, m *message.Message) {
 	c.sendOutbound(&o, id, false)
 }
 
-func (l *loop) dropReplays(cl *client) {
-	if cl.ext != nil {
-		cl.ext.replays = nil
-	}
+// A replayQueue is the replays of one session, in the order of their
+// subscriptions, one to a filter. Never empty.
+type replayQueue struct {
+	first, last *replay
+	byFilter    map[string]*replay
 }
 
-// dropReplay ends the replay of one filter.
-func (l *loop) dropReplay(cl *client, filter string) {
-	if cl.ext == nil {
+// addReplay puts r behind the others; one to the same filter ends, so that a
+// repeated subscription begins anew.
+func (cl *client) addReplay(r *replay) {
+	cl.dropReplay(r.filter)
+	x := cl.extend()
+	if x.replays == nil {
+		x.replays = &replayQueue{first: r, last: r, byFilter: map[string]*replay{r.filter: r}}
 		return
 	}
-	for i, r := range cl.ext.replays {
-		if r.filter == filter {
-			cl.ext.replays = append(cl.ext.replays[:i], cl.ext.replays[i+1:]...)
-			return
-		}
+	q := x.replays
+	r.prev, q.last.next = q.last, r
+	q.last = r
+	q.byFilter[r.filter] = r
+}
+
+// dropReplay ends the replay of one filter, if there is one.
+func (cl *client) dropReplay(filter string) {
+	if cl.ext == nil || cl.ext.replays == nil {
+		return
+	}
+	q := cl.ext.replays
+	r := q.byFilter[filter]
+	if r == nil {
+		return
+	}
+	delete(q.byFilter, filter)
+	if r.prev != nil {
+		r.prev.next = r.next
+	} else {
+		q.first = r.next
+	}
+	if r.next != nil {
+		r.next.prev = r.prev
+	} else {
+		q.last = r.prev
+	}
+	if q.first == nil {
+		cl.ext.replays = nil
 	}
 }

@@ -50,8 +50,7 @@ func (c *conn) subscribe(body []byte) {
 	c.buffer().B = ack.Append(c.out.B, c.version)
 	if len(replays) > 0 { // B-rh-ack: behind the SUBACK
 		for _, r := range replays {
-			l.dropReplay(c.cl, r.filter) // a repeated subscription begins anew
-			c.cl.extend().replays = append(c.cl.ext.replays, r)
+			c.cl.addReplay(r)
 		}
 		c.pump()
 	}
@@ -79,23 +78,26 @@ func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode,
 		return code, nil
 	}
 	cl, l := c.cl, c.loop
-	old := cl.find(f.Filter)
-	if old == nil {
+	s := cl.find(f.Filter)
+	isNew := s == nil
+	if isNew {
 		if limit := l.b.opts.MaxSubscriptions; limit != Unlimited && len(cl.subs) >= int(limit) {
 			return codec.QuotaExceeded, nil
 		}
-		cl.subs = append(cl.subs, subscription{filter: string(f.Filter)})
+		s = cl.addSubscription(string(f.Filter))
 	}
-	isNew := old == nil
-	s := cl.find(f.Filter)
 	s.id, s.noLocal, s.retainAsPublished = id, f.NoLocal, f.RetainAsPublished
 	s.qos = min(f.QoS, *l.b.opts.MaximumQoS) // [MQTT-3.2.2-10]
 	want := router.Subscription{Loop: l.id, Ref: cl.ref, QoS: s.qos, NoLocal: s.noLocal,
 		RetainAsPublished: s.retainAsPublished, ID: id}
 	if share != "" {
 		s.member, _ = l.b.router.SubscribeShared(share, rest, l.b.opts.SharedStrategy, want)
-		cl.shares, cl.told = true, memberUnknown
-		cl.tellMembers()
+		cl.shares = true
+		if cl.told == memberUnknown {
+			cl.tellMembers()
+		} else {
+			cl.told.tell(s.member)
+		}
 		return codec.ReasonCode(s.qos), nil // U5-4.8.2-retain: no retained messages
 	}
 	l.b.router.Subscribe(s.filter, want)
@@ -169,26 +171,24 @@ func (c *conn) unsubscribe(body []byte) {
 // unsubscribeOne removes the subscription with exactly this filter
 // [MQTT-3.10.4-1].
 func (l *loop) unsubscribeOne(cl *client, filter []byte) codec.ReasonCode {
-	for i := range cl.subs {
-		if cl.subs[i].filter != string(filter) {
-			continue
-		}
-		l.unroute(cl, &cl.subs[i])
-		l.dropReplay(cl, string(filter))
-		n := len(cl.subs) - 1
-		copy(cl.subs[i:], cl.subs[i+1:])
-		cl.subs[n] = subscription{}
-		cl.subs = cl.subs[:n]
-		return codec.Success
+	s := cl.find(filter)
+	if s == nil {
+		return codec.NoSubscriptionExisted
 	}
-	return codec.NoSubscriptionExisted
+	l.unroute(cl, s)
+	cl.dropReplay(s.filter)
+	cl.removeSubscription(s)
+	return codec.Success
 }
 
 func (l *loop) unsubscribeAll(cl *client) {
 	for i := range cl.subs {
 		l.unroute(cl, &cl.subs[i])
 	}
-	cl.subs = nil
+	cl.clearSubscriptions()
+	if cl.ext != nil {
+		cl.ext.replays = nil
+	}
 }
 
 // unroute takes a subscription out of the router.

@@ -68,7 +68,7 @@ type heldMessage struct {
 type moved struct {
 	session  session.Session
 	subs     []subscription
-	replays  []*replay
+	replays  *replayQueue
 	will     *will // delayed; goes on if the new connection is gone before it has the session
 	userName string
 	expiry   uint32
