@@ -6,9 +6,10 @@ import (
 	"syscall"
 )
 
-// Descriptors that are not for clients: standard streams, epoll and event descriptors and one listening socket per loop
-// and address, the resolver's, files that an operator's tools open through us.
-const reservedDescriptors = 64
+// reservedDescriptors are not for clients that are let in. Half of them is for connections beyond the limit, which the
+// engine keeps just long enough to answer their CONNECT with Server busy; the other half for the standard streams, epoll
+// and event descriptors, one listening socket per loop and address, the resolver.
+const reservedDescriptors = 128
 
 // maxConnections caps what is promised where the file limit is practically infinite (containers report 2^30 and more).
 const maxConnections = 1 << 24

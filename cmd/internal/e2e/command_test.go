@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -108,69 +107,49 @@ func TestJSONLog(t *testing.T) {
 }
 
 // TestFileLimit gives the broker few descriptors and asks for more connections than fit: it raises the soft limit, says
-// how many connections that allows, holds to it and lives.
+// how many connections that allows, holds to it, tells those beyond why, and lives.
 func TestFileLimit(t *testing.T) {
 	if !onlyWheelmq(t) {
 		return
 	}
-	const limit, allowed, asked = 96, 32, 120
-	port := fmt.Sprint(freePort(t))
-	script := fmt.Sprintf(`ulimit -Sn 80 && ulimit -Hn %d && exec "$0" "$@"`, limit)
-	p := startProcess(t, nil, nil, "sh", "-c", script, wheelmqPath, "--listen", "127.0.0.1:"+port)
-	awaitLog(t, p, fmt.Sprintf("%d connections (%d open files)", allowed, limit))
-	address := "127.0.0.1:" + port
-	conns := make([]net.Conn, 0, asked)
-	for range asked {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			continue // refused is as good as closed
+	const limit, allowed = 160, 32
+	b := &broker{port: freePort(t)}
+	b.address = fmt.Sprintf("127.0.0.1:%d", b.port)
+	script := fmt.Sprintf(`ulimit -Sn 120 && ulimit -Hn %d && exec "$0" "$@"`, limit)
+	b.process = startProcess(t, nil, nil, "sh", "-c", script, wheelmqPath, "--listen", b.address)
+	awaitLog(t, b.process, fmt.Sprintf("%d connections (%d open files)", allowed, limit))
+	var inside []*paho5Client
+	for range allowed {
+		inside = append(inside, paho5Connect(t, b, subscription{clientID: newClientID()}))
+	}
+	if _, code, err := paho5TryConnect(t, b, subscription{clientID: newClientID()}); err == nil || code != 0x89 {
+		t.Errorf("connection %d was answered 0x%02X (%v), want 0x89, Server busy", allowed+1, code, err)
+	}
+	var silent []net.Conn
+	for range 2 * limit { // more than there are descriptors
+		if conn, err := net.Dial("tcp", b.address); err == nil { // refused is as good as closed
+			silent = append(silent, conn)
 		}
-		conns = append(conns, conn)
 	}
-	if open := stillOpen(conns); open != allowed {
-		t.Errorf("%d of %d connections were kept, want %d\n%s", open, asked, allowed, &p.log)
+	for _, c := range inside { // those who came in time are still served
+		c.mustPublish(t, publication{topic: "alive", qos: 1})
+		c.mustDisconnect(t)
 	}
-	for _, conn := range conns {
+	for _, conn := range silent {
 		conn.Close()
 	}
 	deadline := time.Now().Add(patience)
-	for !accepts(address) {
+	for {
+		_, code, err := paho5TryConnect(t, b, subscription{clientID: newClientID()})
+		if err == nil {
+			break
+		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no client gets in after the others have gone\n%s", &p.log)
+			t.Fatalf("no client gets in after the others have gone: 0x%02X, %v\n%s", code, err, &b.log)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	if code := p.terminate(t); code != 0 {
-		t.Errorf("status %d\n%s", code, &p.log)
-	}
-}
-
-// stillOpen counts the connections that the broker has not closed.
-func stillOpen(conns []net.Conn) int {
-	open := 0
-	for _, conn := range conns {
-		if staysOpen(conn) {
-			open++
-		}
-	}
-	return open
-}
-
-// staysOpen reports whether the other side leaves conn open for a moment.
-func staysOpen(conn net.Conn) bool {
-	_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	_, err := conn.Read(make([]byte, 1))
-	return errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// accepts reports whether the broker keeps a new connection for a moment.
-func accepts(address string) bool {
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	return staysOpen(conn)
+	b.stop(t)
 }
 
 // awaitLog waits until a child has said text.

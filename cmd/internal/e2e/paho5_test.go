@@ -24,12 +24,22 @@ func patient() (context.Context, context.CancelFunc) {
 // paho5Connect connects; s.filter and s.qos are not used.
 func paho5Connect(t *testing.T, b *broker, s subscription) *paho5Client {
 	t.Helper()
+	c, _, err := paho5TryConnect(t, b, s)
+	if err != nil {
+		t.Fatalf("paho.golang: CONNECT: %v", err)
+	}
+	return c
+}
+
+// paho5TryConnect may fail; a refusal has its reason code.
+func paho5TryConnect(t *testing.T, b *broker, s subscription) (c *paho5Client, code byte, err error) {
+	t.Helper()
 	conn, err := net.DialTimeout("tcp", b.address, patience)
 	if err != nil {
-		t.Fatal(err)
+		return nil, 0, err
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	c := &paho5Client{conn: conn, packets: make(chan *paho.Publish, deliveryQueue), disconnected: make(chan byte, 1)}
+	c = &paho5Client{conn: conn, packets: make(chan *paho.Publish, deliveryQueue), disconnected: make(chan byte, 1)}
 	c.Client = paho.NewClient(paho.ClientConfig{
 		ClientID:      s.clientID,
 		Conn:          conn,
@@ -50,10 +60,11 @@ func paho5Connect(t *testing.T, b *broker, s subscription) *paho5Client {
 	}
 	ctx, cancel := patient()
 	defer cancel()
-	if _, err := c.Connect(ctx, connect); err != nil {
-		t.Fatalf("paho.golang: CONNECT: %v", err)
+	connack, err := c.Connect(ctx, connect)
+	if connack != nil {
+		code = connack.ReasonCode
 	}
-	return c
+	return c, code, err
 }
 
 func (c *paho5Client) mustSubscribe(t *testing.T, options paho.SubscribeOptions) {
