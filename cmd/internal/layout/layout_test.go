@@ -66,7 +66,7 @@ func inModule(path string) (name string, ok bool) { return strings.CutPrefix(pat
 
 // everywhere reports whether p may import name without an arrow.
 func everywhere(p, name string) bool {
-	return name == "engine/internal/invariant" && strings.HasPrefix(p, "engine/")
+	return name == "engine/internal/invariant" && strings.HasPrefix(p+"/", "engine/")
 }
 
 // checkArrows returns what packages break of table, and the arrows that none of them uses.
@@ -188,6 +188,7 @@ func TestChecks(t *testing.T) {
 	f("a may not use example.org/dep", goPackage{ImportPath: "a", TestImports: []string{"example.org/dep"}})
 	f("b may not use example.org/dependency", goPackage{ImportPath: "b", XTestImports: []string{"example.org/dependency"}})
 	f("", goPackage{ImportPath: "engine/c", Imports: []string{module + "/engine/internal/invariant"}})
+	f("engine is not in the table", goPackage{ImportPath: "engine", Imports: []string{module + "/engine/internal/invariant"}})
 	f("a may not import engine/internal/invariant", goPackage{ImportPath: "a", Imports: []string{module + "/engine/internal/invariant"}})
 
 	_, unused := checkArrows([]goPackage{{ImportPath: module + "/b", Imports: []string{module + "/a"}}}, table)
