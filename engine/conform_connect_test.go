@@ -21,6 +21,10 @@ func TestFirstPacketIsConnect(t *testing.T) {
 		h.first(codec.V5, s, "end")
 		h.first(codec.V5, s+" 10 {('MQTT') 05 02 0000 {} ('c')}", "end") // too late
 	}
+	for _, first := range []string{"30", "32", "82", "A2", "40", "62", "F0", "00", "20"} { // even if it reads like one
+		h.first(codec.V5, first+" {('MQTT') 05 02 0000 {} ('c')}", "end")
+		h.first(codec.V311, first+" {('MQTT') 04 02 0000 ('c')}", "end")
+	}
 	p := h.dial(codec.V5) // nothing but the first byte of a header yet
 	p.send(wire("C0"))
 	if p.closed {
