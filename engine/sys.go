@@ -53,7 +53,13 @@ var loadNames = [numLoads]string{"messages/received", "messages/sent", "publish/
 // sysTick publishes $SYS/broker when its interval has passed.
 func (l *loop) sysTick() {
 	s := &l.sys
-	if l.b.opts.SysInterval < 0 || l.now < s.next {
+	every := l.b.opts.SysInterval
+	if every < 0 {
+		return
+	}
+	sum := l.b.stats()
+	s.maximum = max(s.maximum, sum.Connected)
+	if l.now < s.next {
 		return
 	}
 	if s.said == nil {
@@ -61,8 +67,7 @@ func (l *loop) sysTick() {
 		s.last = l.now
 		l.say("version", "wheelmq "+l.b.opts.Version)
 	}
-	s.next = l.now.Add(l.b.opts.SysInterval)
-	sum := l.b.stats()
+	s.next = l.start.Add(l.now.Sub(l.start)/every*every + every) // a late turn does not move those after it
 	l.sayLoads(&sum)
 	l.sayFigures(&sum)
 }
@@ -94,7 +99,6 @@ func dropped(c *metrics.Counters) (n uint64) {
 
 func (l *loop) sayFigures(c *metrics.Counters) {
 	s := &l.sys
-	s.maximum = max(s.maximum, c.Connected)
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	s.heapMax = max(s.heapMax, mem.HeapAlloc)
@@ -109,12 +113,12 @@ func (l *loop) sayFigures(c *metrics.Counters) {
 		{"clients/expired", int64(c.SessionsExpired)}, {"clients/maximum", s.maximum}, {"clients/total", sessions},
 		{"bytes/received", int64(c.BytesReceived)}, {"bytes/sent", int64(c.BytesSent)},
 		{"messages/received", int64(sumOf(&c.PacketsReceived))}, {"messages/sent", int64(sumOf(&c.PacketsSent))},
-		{"messages/stored", int64(b.index.Len()) + c.QueuedMessages},
+		{"messages/stored", b.messages() + c.QueuedMessages},
 		{"publish/messages/received", int64(c.PacketsReceived[codec.PUBLISH])},
 		{"publish/messages/sent", int64(c.PacketsSent[codec.PUBLISH])},
 		{"publish/messages/dropped", int64(dropped(c))},
 		{"publish/bytes/received", int64(c.PublishBytesReceived)}, {"publish/bytes/sent", int64(c.PublishBytesSent)},
-		{"store/messages/count", int64(b.index.Len()) + c.QueuedMessages},
+		{"store/messages/count", b.messages() + c.QueuedMessages},
 		{"store/messages/bytes", b.bytes.Load() + c.QueuedBytes},
 		{"subscriptions/count", int64(l.b.router.Subscriptions())},
 		{"shared_subscriptions/count", int64(l.b.router.SharedSubscriptions())},
@@ -129,6 +133,11 @@ func (l *loop) sayFigures(c *metrics.Counters) {
 	for t := codec.CONNECT; t <= codec.AUTH; t++ {
 		l.say("mqtt/"+packetNames[t]+"/received", strconv.FormatUint(c.PacketsReceived[t], 10))
 		l.say("mqtt/"+packetNames[t]+"/sent", strconv.FormatUint(c.PacketsSent[t], 10))
+		lost := uint64(0)
+		if t == codec.PUBLISH { // nothing else is ever dropped
+			lost = dropped(c)
+		}
+		l.say("mqtt/"+packetNames[t]+"/dropped", strconv.FormatUint(lost, 10))
 	}
 	for d := range metrics.NumDrops {
 		l.say("wheelmq/dropped/"+d.String(), strconv.FormatUint(c.Dropped[d], 10))
