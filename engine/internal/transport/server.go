@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,15 +102,35 @@ func (s *Server) resolve() error {
 		}
 	}()
 	for _, a := range s.cfg.Addresses {
-		l, err := net.Listen("tcp", a)
+		network, everyAddress := family(a)
+		l, err := net.Listen(network, a)
 		if err != nil {
 			return fmt.Errorf("transport: cannot listen: %w", err)
 		}
 		held = append(held, l)
 		s.addrs = append(s.addrs, l.Addr())
-		s.urls = append(s.urls, "tcp://"+l.Addr().String())
+		url := l.Addr().String()
+		if everyAddress {
+			url = fmt.Sprintf(":%d", l.Addr().(*net.TCPAddr).Port) // gnet reads [::] as IPv6 only
+		}
+		s.urls = append(s.urls, "tcp://"+url)
 	}
 	return nil
+}
+
+// family is the network to bind a on, so that net opens the same families as
+// gnet: net would take 0.0.0.0 for both. An empty host is every address of both.
+func family(a string) (network string, everyAddress bool) {
+	host, _, _ := net.SplitHostPort(a) // net.Listen reports what is wrong
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err != nil:
+		return "tcp", host == ""
+	case ip.Is4():
+		return "tcp4", false
+	default:
+		return "tcp6", false
+	}
 }
 
 // run keeps gnet's engine running until Stop. It ends by itself when accept
