@@ -40,6 +40,10 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 		return &exitError{exitSystem, err}
 	}
 	setProcessors(broker.Loops())
+	setCollector()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go (&tuner{loops: broker.Loops()}).run(ctx, broker.Connections)
 	return serve(broker, log, func() {
 		report := startReport{
 			version: versionNumber(), loops: broker.Loops(), note: note,
