@@ -124,6 +124,9 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 		l.counters.Dropped[metrics.DropPacketTooLarge]++ // [MQTT-3.1.2-24]
 		return
 	}
+	if cl.Full(o.Message.Size()) {
+		cl.Expire(l.now, l.dropExpired)
+	}
 	o.Message.Retain()
 	id, verdict, old := cl.Offer(o, c != nil && c.congested)
 	for verdict == session.Evicted {

@@ -26,18 +26,16 @@ func (c *conn) subscribe(body []byte) {
 		c.fail(codec.PacketTooLarge, "the SUBACK would be larger than the client takes")
 		return
 	}
+	if c.version == codec.V31 && slices.ContainsFunc(in.Filters, c.refuses) { // M31-suback: 3.1 has no word for it
+		c.drop("topic filter refused")
+		return
+	}
 	codes := l.codes[:0]
 	var replays []*replay
 	for i := range in.Filters {
 		code, r := c.subscribeOne(&in.Filters[i], in.SubscriptionID)
-		if code.Failure() {
-			if c.version == codec.V31 { // M31-suback: 3.1 has no word for it
-				c.drop("topic filter refused")
-				return
-			}
-			if c.version == codec.V311 {
-				code = codec.UnspecifiedError // the one failure code of 3.1.1
-			}
+		if code.Failure() && c.version != codec.V5 {
+			code = codec.UnspecifiedError // the one failure code of 3.1.1
 		}
 		if r != nil {
 			replays = append(replays, r)
@@ -68,6 +66,12 @@ func codesSize(n int) int {
 	default:
 		return 4 + n
 	}
+}
+
+// refuses reports whether f is a filter the client may not subscribe to.
+func (c *conn) refuses(f codec.Subscription) bool {
+	_, _, code := c.checkFilter(f.Filter, 0)
+	return code.Failure()
 }
 
 // subscribeOne makes or replaces one subscription. The replay is for the

@@ -203,11 +203,15 @@ func (l *loop) arrive(ref router.Ref, what *moved) {
 // arriveFor opens the connection that waited.
 func (l *loop) arriveFor(c *conn, cl *client, present bool) {
 	cn := c.ext.connecting
-	if present && cn.CleanStart { // a later connection than the one that fetched it
+	switch {
+	case !present || !cn.CleanStart:
+		l.open(c, cn, cl, present)
+	case cl.ext.move.claim != nil: // newer connections than c have the client identifier
+		c.drop("session taken over")
+		l.endSession(cl)
+	default: // a later connection than the one that fetched it
 		l.endSession(cl)
 		l.accept(c, cn)
-	} else {
-		l.open(c, cn, cl, present)
 	}
 	c.resumeReading()
 }

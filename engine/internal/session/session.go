@@ -172,6 +172,14 @@ func (s *Session) full(size, times int) bool {
 		l.Bytes >= 0 && s.queue.bytes+size > times*l.Bytes
 }
 
+// Expire hands the expired messages at the head of the queue to drop, with
+// their references: they must not keep room from others.
+func (s *Session) Expire(now clock.Time, drop func(Outbound)) {
+	for s.queue.len() > 0 && s.queue.peek().Message.Expired(now) {
+		drop(s.queue.pop())
+	}
+}
+
 // Full reports whether the queue is at its bound for a message of size bytes.
 func (s *Session) Full(size int) bool { return s.full(size, 1) }
 
