@@ -41,6 +41,7 @@ type loop struct {
 	mailbox    mailbox
 	spare      []item   // the slice the mailbox is swapped with
 	outboxes   []outbox // by loop
+	saturated  bool     // one of them waits for a loop that is far behind
 	wakeAfter  func(time.Duration)
 	polling    bool               // a congestion poll was asked for
 	parsed     codec.Publish      // scratch
@@ -181,6 +182,7 @@ func (l *loop) handle(it *item) {
 
 // postOutboxes hands over what this turn has for the other loops.
 func (l *loop) postOutboxes() {
+	l.saturated = false
 	for i := range l.outboxes {
 		o := &l.outboxes[i]
 		if len(o.items) > 0 {
@@ -190,7 +192,22 @@ func (l *loop) postOutboxes() {
 		} else if o.waiting > l.b.opts.MailboxBytes {
 			o.waiting = l.b.loops[i].mailbox.waiting()
 		}
+		l.saturated = l.saturated || o.waiting > mailboxRefuses*l.b.opts.MailboxBytes
 	}
+}
+
+// mailboxRefuses times MailboxBytes is where a mailbox takes no message of QoS
+// 1 and 2 either: their publishers are told so.
+const mailboxRefuses = 4
+
+// saturates reports whether r leads to a loop that is that far behind.
+func (l *loop) saturates(r *router.Route) bool {
+	for i, subs := range r.Loops {
+		if len(subs) > 0 && l.outboxes[i].waiting > mailboxRefuses*l.b.opts.MailboxBytes {
+			return true
+		}
+	}
+	return false
 }
 
 // callOn runs f on loop i, after all this loop posted there before.

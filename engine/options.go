@@ -27,6 +27,7 @@ type Options struct {
 	MaxSessions    Limit         // connected or not; 0: 1,000,000
 	ConnectTimeout time.Duration // from accept to CONNECT; 0: 10 s
 
+	MaximumConnectSize int           // bytes of the first packet, from whoever it is; 0: 16 KiB
 	MaximumPacketSize  int           // bytes, fixed header included; 0: 1 MiB
 	MaximumQoS         *codec.QoS    // nil: 2
 	ReceiveMaximum     uint16        // QoS 1 and 2 a v5 client may have open toward us; 0: 64
@@ -57,7 +58,7 @@ type Options struct {
 	NoSubscriptionIdentifiers bool
 
 	OutboundBytes int           // unread by a client before it counts as slow; 0: 1 MiB
-	MailboxBytes  int           // waiting between two loops before QoS 0 is dropped; 0: 64 MiB
+	MailboxBytes  int           // waiting for one loop before QoS 0 is dropped, and four times as many before QoS 1 and 2 are refused with 0x97; 0: 64 MiB
 	SysInterval   time.Duration // of $SYS; 0: 10 s; negative: none
 }
 
@@ -113,7 +114,7 @@ func ParseOverflowPolicy(s string) (OverflowPolicy, error) {
 // Bounds of the options themselves.
 const (
 	maxLoops            = 256
-	firstPacketBytes    = 160 << 10   // a CONNECT with the longest will and the longest password; memory grows as it arrives
+	defaultConnectBytes = 16 << 10
 	largestPacket       = 268_435_460 // the largest Remaining Length and its header
 	defaultPort         = "1883"
 	defaultConnections  = 10_000_000
@@ -144,6 +145,9 @@ func (o Options) Validate() error {
 	}
 	if o.MaximumQoS != nil && *o.MaximumQoS > 2 {
 		bad("MaximumQoS %d: want 0, 1 or 2", *o.MaximumQoS)
+	}
+	if o.MaximumConnectSize < 0 || o.MaximumConnectSize > largestPacket {
+		bad("MaximumConnectSize %d: want up to %d", o.MaximumConnectSize, largestPacket)
 	}
 	if o.MaximumPacketSize < 0 || o.MaximumPacketSize > largestPacket {
 		bad("MaximumPacketSize %d: want up to %d", o.MaximumPacketSize, largestPacket)
@@ -190,6 +194,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxConnections, defaultConnections)
 	setDefault(&o.MaxSessions, 1_000_000)
 	setDefault(&o.ConnectTimeout, 10*time.Second)
+	setDefault(&o.MaximumConnectSize, defaultConnectBytes)
 	setDefault(&o.MaximumPacketSize, 1<<20)
 	setDefault(&o.ReceiveMaximum, defaultReceive)
 	setDefault(&o.MaxInflight, defaultReceive)

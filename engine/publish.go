@@ -204,7 +204,7 @@ func (c *conn) refusePublish(in *codec.Publish, code codec.ReasonCode, detail st
 // are borrowed; the caller calls p.done.
 func (l *loop) publish(p *publication) codec.ReasonCode {
 	r := l.route(p)
-	if p.qos > 0 && l.b.full.any() && l.b.full.blocks(r) {
+	if p.qos > 0 && (l.b.full.any() && l.b.full.blocks(r) || l.saturated && l.saturates(r)) {
 		l.counters.Dropped[metrics.DropRefusedPublish]++
 		return codec.QuotaExceeded
 	}
