@@ -95,6 +95,9 @@ func (b *Broker) addHook(h any) error {
 		b.deliveries, used = append(b.deliveries, a), true
 	}
 	if a, ok := h.(hook.EnhancedAuthenticator); ok {
+		if b.enhanced[a.Method()] != nil {
+			return fmt.Errorf("two hooks offer the authentication method %q", a.Method())
+		}
 		b.enhanced[a.Method()], used = a, true
 	}
 	if !used {

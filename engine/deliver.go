@@ -87,9 +87,17 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 
 // mayGet asks whether a message on topic may go to cl (B-acl-time).
 func (l *loop) mayGet(cl *client, topic []byte) bool {
+	if !l.allowsDelivery(cl, topic) {
+		l.counters.Dropped[metrics.DropNotAuthorized]++
+		return false
+	}
+	return true
+}
+
+func (l *loop) allowsDelivery(cl *client, topic []byte) (allowed bool) {
+	defer l.denyOnPanic(cl, &allowed)
 	for _, h := range l.b.deliveries {
 		if !h.AuthorizeDelivery(cl.identity(), topic) {
-			l.counters.Dropped[metrics.DropNotAuthorized]++
 			return false
 		}
 	}

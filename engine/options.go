@@ -114,6 +114,7 @@ func ParseOverflowPolicy(s string) (OverflowPolicy, error) {
 // Bounds of the options themselves.
 const (
 	maxLoops            = 256
+	maxListeners        = 256
 	defaultConnectBytes = 16 << 10
 	largestPacket       = 268_435_460 // the largest Remaining Length and its header
 	defaultPort         = "1883"
@@ -140,6 +141,9 @@ func (o Options) Validate() error {
 			bad("listener %q: want host:port", l.Address)
 		}
 	}
+	if len(o.Listeners) > maxListeners {
+		bad("%d listeners: want up to %d", len(o.Listeners), maxListeners)
+	}
 	if o.Loops < 0 || o.Loops > maxLoops {
 		bad("Loops %d: want 1 to %d", o.Loops, maxLoops)
 	}
@@ -154,6 +158,9 @@ func (o Options) Validate() error {
 	}
 	if int(o.Overflow) >= len(overflowNames) {
 		bad("Overflow %d: want one of %v", o.Overflow, overflowNames)
+	}
+	if o.SharedStrategy > router.LeastInflight {
+		bad("SharedStrategy %d: want up to %d", o.SharedStrategy, router.LeastInflight)
 	}
 	if o.KeepAliveMaximum < 0 || o.KeepAliveMaximum > 65535*time.Second {
 		bad("KeepAliveMaximum %v: want up to 65535 s", o.KeepAliveMaximum)

@@ -23,6 +23,13 @@ func (faultyHook) Authenticate(c *hook.Connect) codec.ReasonCode {
 	return codec.Success
 }
 
+func (faultyHook) AuthorizeDelivery(_ hook.Client, name []byte) bool {
+	if string(name) == "undeliverable" {
+		panic("delivery")
+	}
+	return true
+}
+
 func (faultyHook) Authorize(_ hook.Client, _ hook.Action, name []byte) bool {
 	if string(name) == "boom" {
 		panic("authorizer")
@@ -95,12 +102,20 @@ func TestPanickingHook(t *testing.T) {
 		} {
 			c = connectSocket(t, b, codec.V5, "will", true, willOf(codec.Will{Topic: []byte("boom")}))
 			end(c)
-			eventually(t, socketPatience, "the will is denied", func() bool { return log.count("will denied") == i+1 })
+			eventually(t, socketPatience, "the will is denied", func() bool { return log.count("denied: an authorizer panicked") == i+1 })
 			heard()
 		}
+		// a delivery, on the turn of whoever publishes
+		connectSocket(t, b, codec.V5, "taker", true).subscribe(filter("undeliverable", 1))
+		if err := pub.send(publishPacket(codec.V5, "undeliverable", "x", 1, 1)); err != nil {
+			t.Fatal(err)
+		}
+		pub.expect("PUBACK 1 00")
+		eventually(t, socketPatience, "the delivery is denied", func() bool { return log.count("denied: an authorizer panicked") == 4 })
+		heard()
 		if got := log.count("connection dropped: its handling panicked"); got != 3 {
 			t.Errorf("%d panics logged, want 3", got)
 		}
-		eventually(t, socketPatience, "no session is left behind", func() bool { return b.stats().Sessions == 3 })
+		eventually(t, socketPatience, "no session is left behind", func() bool { return b.stats().Sessions == 4 })
 	}
 }

@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"runtime/debug"
 	"time"
 
 	"github.com/wheelmq/wheelmq/engine/hook"
-	"github.com/wheelmq/wheelmq/engine/internal/invariant"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
@@ -33,16 +31,8 @@ func (l *loop) publishWill(cl *client) {
 	l.done(&p)
 }
 
-// mayWill asks the authorizers about cl's will. A panic there denies it: by
-// now there may be no connection that the transport could drop for it, and
-// who else is served in this turn must not notice.
+// mayWill asks the authorizers about cl's will.
 func (l *loop) mayWill(cl *client, name []byte) (allowed bool) {
-	if !invariant.Enabled {
-		defer func() {
-			if r := recover(); r != nil {
-				l.b.log.Error("will denied: an authorizer panicked", "client", cl.ClientID, "panic", r, "stack", string(debug.Stack()))
-			}
-		}()
-	}
+	defer l.denyOnPanic(cl, &allowed)
 	return l.b.may(cl.identity(), hook.Publish, name)
 }
