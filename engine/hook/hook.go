@@ -4,6 +4,9 @@
 //
 // All methods here run on an event loop: they must not block, and byte slices
 // they get are borrowed until they return. Several loops call at once.
+//
+// A hook that panics is caught and logged: the connection it was asked for is
+// closed, or, for wills and deliveries, the answer is no.
 package hook
 
 import (
