@@ -158,3 +158,30 @@ func TestTopicAliasesTowardTheClient(t *testing.T) {
 	f(2, with(codec.TopicAliasMaximum, 2))
 	f(65535, with(codec.TopicAliasMaximum, 65535))
 }
+
+func TestFirstPacketIsBounded(t *testing.T) {
+	covers(t, "MQTT-3.1.4-1")
+	f := func(o Options, v codec.Version, size int, want ...string) {
+		t.Helper()
+		h := newHarness(t, 1, o)
+		var packet []byte
+		for n := size; len(packet) != size; n-- {
+			packet = connectPacket(v, strings.Repeat("x", n), true)
+		}
+		p := h.dial(v)
+		p.send(packet)
+		if len(want) == 0 {
+			p.expectEnd()
+			return
+		}
+		if got := p.read(); got != want[0] {
+			t.Errorf("CONNECT of %d bytes: got %q, want %q", size, got, want[0])
+		}
+	}
+	f(Options{}, codec.V311, 16<<10, "CONNACK sp=0 00")
+	f(Options{}, codec.V311, 16<<10+1)
+	f(Options{}, codec.V5, 16<<10, connackLine(codec.V5, false))
+	f(Options{}, codec.V5, 16<<10+1, `CONNACK sp=0 95 {ReasonString="packet larger than the limit"}`)
+	f(Options{MaximumConnectSize: 20 << 10}, codec.V311, 20<<10, "CONNACK sp=0 00")
+	f(Options{MaximumConnectSize: 20 << 10}, codec.V311, 20<<10+1)
+}

@@ -206,7 +206,7 @@ func TestSessionsByClientIdentifier(t *testing.T) {
 func TestClientIdentifiersThatMustBeAccepted(t *testing.T) {
 	covers(t, "MQTT-3.1.3-5", "M31-clientid")
 	const alphabet = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	h := newHarness(t, 1, Options{})
+	h := newHarness(t, 1, Options{MaximumConnectSize: 80 << 10})
 	for _, v := range versions {
 		for i := range alphabet {
 			h.client(v, alphabet[i:i+1]).cut()

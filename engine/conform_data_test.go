@@ -130,7 +130,7 @@ func TestControlCharactersAreAccepted(t *testing.T) {
 func TestBinaryFieldsOfAnyLength(t *testing.T) {
 	covers(t, "U5-1.5.6")
 	long := strings.Repeat("FF00", 32767) + "FF"
-	each(t, Options{}, func(t *testing.T, h *harness) {
+	each(t, Options{MaximumConnectSize: 160 << 10}, func(t *testing.T, h *harness) {
 		v4, v5 := codec.V311, codec.V5
 		for _, s := range []string{"()", "(" + long + ")"} {
 			h.first(v4, "10 {('MQTT') 04 C2 0000 ('c') ('user') "+s+"}", "CONNACK sp=0 00")

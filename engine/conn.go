@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -182,15 +183,21 @@ func (c *conn) header(b []byte) (h codec.Header, ok bool) {
 		return h, false
 	}
 	if h.Size+h.Remaining > c.packetLimit() {
+		if c.version == 0 && bytes.HasPrefix(b[h.Size:], beginsV5) {
+			c.version = codec.V5 // it can be told
+		}
 		c.fail(codec.PacketTooLarge, "packet larger than the limit")
 		return h, false
 	}
 	return h, true
 }
 
+// beginsV5 is how the body of a CONNECT of MQTT 5.0 begins.
+var beginsV5 = []byte("\x00\x04MQTT\x05")
+
 func (c *conn) packetLimit() int {
 	if c.version == 0 {
-		return firstPacketBytes
+		return c.loop.b.opts.MaximumConnectSize
 	}
 	return c.loop.b.opts.MaximumPacketSize
 }
@@ -239,7 +246,7 @@ func (c *conn) keep(b []byte) {
 	if c.in == nil {
 		c.in = bytebufferpool.Get()
 	}
-	if len(c.in.B)+len(b) > c.packetLimit()+firstPacketBytes {
+	if len(c.in.B)+len(b) > c.packetLimit()+c.loop.b.opts.MaximumConnectSize {
 		c.drop("too many bytes before the session was there")
 		return
 	}
