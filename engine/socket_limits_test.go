@@ -190,21 +190,31 @@ func TestDescriptorExhaustion(t *testing.T) {
 	})
 }
 
-// fill opens connections until many more than the process can have were refused.
+// fill opens many more connections than the process can have, all at once.
 func fill(t *testing.T, addr string) (letIn []*socketClient, refused int) {
 	t.Helper()
-	for i := 0; i < 300; i++ {
-		c, err := tryDial(t, addr, codec.V5)
-		if err != nil {
+	const knocks = 400
+	came := make(chan *socketClient, knocks)
+	for i := range knocks {
+		go func() {
+			c, err := tryDial(t, addr, codec.V5)
+			if err == nil {
+				if _, err = c.connect(fmt.Sprint("filler", i), true); err != nil {
+					c.Close()
+				}
+			}
+			if err != nil {
+				c = nil
+			}
+			came <- c
+		}()
+	}
+	for range knocks {
+		if c := <-came; c != nil {
+			letIn = append(letIn, c)
+		} else {
 			refused++
-			continue
 		}
-		if _, err := c.connect(fmt.Sprint("filler", i), true); err != nil {
-			refused++
-			c.Close()
-			continue
-		}
-		letIn = append(letIn, c)
 	}
 	return letIn, refused
 }

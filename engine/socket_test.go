@@ -419,29 +419,42 @@ func TestStopTellsClients(t *testing.T) {
 	}
 }
 
-// TestStopWhileClientsSend: bytes on their way to a broker that closes would
-// take its last packet from the client.
+// TestStopWhileClientsSend: what clients still send after they were told is
+// taken for a while. A close with bytes unread would reset the connection, and
+// a reset may overtake the last packet.
 func TestStopWhileClientsSend(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, Options{Loops: 2})
 	var all sync.WaitGroup
-	payload := strings.Repeat("x", 2000)
+	packet := publishPacket(codec.V5, "t", strings.Repeat("x", 2000), 0, 0)
 	for i := range 20 {
 		c := connectSocket(t, b, codec.V5, fmt.Sprint(i), true)
-		sending := make(chan struct{})
+		sending, told := make(chan struct{}), make(chan struct{})
 		all.Go(func() {
-			packet := publishPacket(codec.V5, "t", payload, 0, 0)
-			for n := 0; c.send(packet) == nil; n++ {
+			defer c.Close()
+			for n := 0; ; n++ {
+				if err := c.send(packet); err != nil {
+					t.Errorf("client %d, packet %d: %v", i, n, err)
+					return
+				}
 				if n == 10 {
 					close(sending)
+				}
+				select {
+				case <-told:
+					return
+				default:
 				}
 			}
 		})
 		all.Go(func() {
-			defer c.Close()
-			if got := c.next(); got != "DISCONNECT 8B" {
-				t.Errorf("client %d: got %s, want DISCONNECT 8B", i, got)
+			for _, want := range []string{"DISCONNECT 8B", "end"} {
+				if got := c.next(); got != want {
+					t.Errorf("client %d: got %s, want %s", i, got, want)
+				}
 			}
+			time.Sleep(50 * time.Millisecond)
+			close(told)
 		})
 		<-sending
 	}

@@ -16,12 +16,17 @@
 //   - A write after close may reach the next client on the same descriptor,
 //     so a socket carries its own closed flag.
 //   - Write may report the close before it returns.
-//   - A failed accept for want of descriptors ends gnet's engine, so the number
-//     of connections is capped where they are opened.
+//   - A failed accept ends gnet's engine. A connection whose descriptor shows
+//     that the process is nearly full is closed where it is opened; should
+//     accept fail all the same, the engine is run again.
+//   - A task posted to a loop that has ended is written to a descriptor that is
+//     closed, or someone else's by then: loops are unbound before they end.
 //   - gnet's ticker runs on a goroutine of its own: ticks are posted to the
 //     loops, one outstanding per loop.
 //   - gnet binds with SO_REUSEPORT, which would let a second broker share the
-//     port unnoticed: each address is first bound without it.
+//     port unnoticed: each address is first bound without it, and held until
+//     gnet listens.
+//   - gnet does not recover: each callback into the engine does.
 //
 // # Design
 //

@@ -22,7 +22,9 @@ type events struct {
 	ending chan struct{} // closed when the loops are about to end
 }
 
+// OnBoot runs when gnet listens on every address, with its first loop's sockets.
 func (e *events) OnBoot(eng gnet.Engine) gnet.Action {
+	e.s.release()
 	e.s.mu.Lock()
 	e.s.engine = eng
 	e.s.mu.Unlock()

@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"github.com/panjf2000/gnet/v2/pkg/logging"
+	sockopt "github.com/panjf2000/gnet/v2/pkg/socket"
 )
 
 // TickInterval is the time between two Ticked calls of a loop.
@@ -53,6 +55,8 @@ type Server struct {
 	done     chan struct{} // closed when the loops have ended for good
 	err      error         // valid after done: what gnet's last run returned
 
+	held []net.Listener // until gnet listens; run's goroutine once it runs
+
 	mu     sync.Mutex
 	bound  map[gnet.EventLoop]*eventLoop // gnet's loop -> ours; grows to len(loops)
 	engine gnet.Engine                   // of the current run
@@ -75,6 +79,7 @@ func Listen(cfg Config) (*Server, error) {
 		s.loops = append(s.loops, &eventLoop{server: s, owner: l})
 	}
 	if err := s.resolve(); err != nil {
+		s.release()
 		return nil, err
 	}
 	go s.run()
@@ -92,22 +97,20 @@ func Listen(cfg Config) (*Server, error) {
 	}
 }
 
-// resolve binds each address alone for a moment: that finds a port in use,
-// which SO_REUSEPORT would hide, and settles port 0.
+// resolve binds each address without SO_REUSEPORT first: that finds a port in
+// use, which SO_REUSEPORT would hide, and settles port 0. The ports stay held
+// until gnet has them too, so that nobody comes between.
 func (s *Server) resolve() error {
-	held := make([]net.Listener, 0, len(s.cfg.Addresses))
-	defer func() {
-		for _, l := range held {
-			l.Close()
-		}
-	}()
 	for _, a := range s.cfg.Addresses {
 		network, everyAddress := family(a)
 		l, err := net.Listen(network, a)
 		if err != nil {
 			return fmt.Errorf("transport: cannot listen: %w", err)
 		}
-		held = append(held, l)
+		s.held = append(s.held, l)
+		if err := share(l); err != nil {
+			return fmt.Errorf("transport: cannot listen: %w", err)
+		}
 		s.addrs = append(s.addrs, l.Addr())
 		url := l.Addr().String()
 		if everyAddress {
@@ -116,6 +119,32 @@ func (s *Server) resolve() error {
 		s.urls = append(s.urls, "tcp://"+url)
 	}
 	return nil
+}
+
+// share lets gnet bind the address of l beside it. Linux looks at the option
+// when the second socket is bound; elsewhere it had to be set before l was
+// bound, so there l gives way at once.
+func share(l net.Listener) error {
+	if runtime.GOOS != "linux" {
+		return l.Close()
+	}
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = sockopt.SetReuseport(int(fd), 1) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+// release lets go of the ports that resolve held.
+func (s *Server) release() {
+	for _, l := range s.held {
+		l.Close()
+	}
+	s.held = nil
 }
 
 // family is the network to bind a on, so that net opens the same families as
@@ -138,6 +167,7 @@ func family(a string) (network string, everyAddress bool) {
 // connections are closed then, and the loops start anew.
 func (s *Server) run() {
 	defer close(s.done)
+	defer s.release() // if gnet could not bind
 	for {
 		s.bound = make(map[gnet.EventLoop]*eventLoop, len(s.loops))
 		s.err = gnet.Rotate(&events{s: s, ending: make(chan struct{})}, s.urls,

@@ -413,6 +413,44 @@ func TestListenErrors(t *testing.T) {
 	exchange(t, dial(t, s.Addrs()[0]), "still there", "still there")
 }
 
+// TestOnePortForOne: of servers that start on one port at the same moment one
+// gets it, though SO_REUSEPORT would let them share it.
+func TestOnePortForOne(t *testing.T) {
+	t.Parallel()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.Addr().String()
+	free.Close()
+	for range 10 {
+		const rivals = 3
+		started := make(chan *Server, rivals)
+		for range rivals {
+			go func() {
+				s, err := Listen(Config{Addresses: []string{addr}, Loops: []Loop{&testLoop{t: t}, &testLoop{t: t}},
+					MaxConnections: 1, Logger: slog.New(slog.DiscardHandler)})
+				if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+					t.Error(err)
+				}
+				started <- s
+			}()
+		}
+		var won []*Server
+		for range rivals {
+			if s := <-started; s != nil {
+				won = append(won, s)
+			}
+		}
+		if len(won) != 1 {
+			t.Errorf("%d servers have the port", len(won))
+		}
+		for _, s := range won {
+			stop(t, s)
+		}
+	}
+}
+
 // TestRefusals: at the cap, when the owner does not want it, and when the
 // process is nearly full.
 func TestRefusals(t *testing.T) {
