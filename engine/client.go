@@ -216,7 +216,7 @@ func (l *loop) endSession(cl *client) {
 		if !sent {
 			l.queued(cl, o, -1)
 		}
-		if m, ok := o.Origin.(*router.Member); ok && (o.QoS == 1 || !sent) {
+		if m, ok := o.Origin().(*router.Member); ok && (o.QoS == 1 || !sent) {
 			l.redispatch(m, o) // B-share-redeliver; a begun QoS 2 goes to nobody else [MQTT-4.8.2-5]
 		} else {
 			l.counters.Dropped[metrics.DropSessionEnded]++

@@ -76,11 +76,8 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		return
 	}
 	o := session.Outbound{Message: l.own(p), QoS: qos, Retain: retain}
-	if s.HasIDs() {
-		o.IDs = l.idList(s)
-	}
-	if origin != nil {
-		o.Origin = origin
+	if origin != nil || s.HasIDs() {
+		o.Extra = l.extra(s, origin)
 	}
 	l.offer(cl, o)
 }
@@ -155,7 +152,7 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 		o.Message.Release(l.pool)
 		return
 	}
-	if m, ok := o.Origin.(*router.Member); ok {
+	if m, ok := o.Origin().(*router.Member); ok {
 		m.AddInflight(1)
 	}
 	cl.tellMembers()
@@ -170,7 +167,7 @@ func (l *loop) queued(cl *client, o session.Outbound, n int64) {
 
 // released settles the accounts of a message the session is done with.
 func (cl *client) released(o session.Outbound) {
-	if m, ok := o.Origin.(*router.Member); ok {
+	if m, ok := o.Origin().(*router.Member); ok {
 		m.AddInflight(-1)
 	}
 }
@@ -221,14 +218,14 @@ func (l *loop) dropExpired(o session.Outbound) {
 	l.counters.Dropped[metrics.DropExpired]++ // [MQTT-3.3.2-5]
 	l.counters.QueuedMessages--
 	l.counters.QueuedBytes -= int64(o.Message.Size())
-	if m, ok := o.Origin.(*router.Member); ok {
+	if m, ok := o.Origin().(*router.Member); ok {
 		m.AddInflight(-1)
 	}
 	o.Message.Release(l.pool)
 }
 
 func (c *conn) sendOutbound(o *session.Outbound, id uint16, dup bool) {
-	d := codec.Delivery{PacketID: id, QoS: o.QoS, Dup: dup, Retain: o.Retain, SubscriptionIDs: o.IDs}
+	d := codec.Delivery{PacketID: id, QoS: o.QoS, Dup: dup, Retain: o.Retain, SubscriptionIDs: o.IDs()}
 	m := o.Message
 	c.sendPublish(&d, m.Topic, m.Payload, m.Properties, int64(m.Expires))
 }
@@ -292,28 +289,46 @@ func (c *conn) tooLarge(o session.Outbound) bool {
 		return false
 	}
 	m := o.Message
-	d := codec.Delivery{PacketID: 1, QoS: o.QoS, Retain: o.Retain, SubscriptionIDs: o.IDs, HasMessageExpiry: m.Expires != 0}
+	d := codec.Delivery{PacketID: 1, QoS: o.QoS, Retain: o.Retain, SubscriptionIDs: o.IDs(), HasMessageExpiry: m.Expires != 0}
 	c.alias(&d, m.Topic)
 	return !c.fits(codec.PublishSize(c.version, &d, len(m.Topic), len(m.Payload), len(m.Properties)))
 }
 
-// idList returns the Subscription Identifiers of s as a list that may be kept.
-func (l *loop) idList(s *router.Subscriber) []uint32 {
+// extra returns what deliveries to s carry beside the message, made once for
+// each Subscription Identifier and each member of a shared subscription.
+func (l *loop) extra(s *router.Subscriber, origin *router.Member) *session.Extra {
 	l.ids = s.AppendIDs(l.ids[:0])
-	if len(l.ids) > 1 {
-		return append([]uint32(nil), l.ids...)
+	key := extraKey{origin: origin}
+	switch len(l.ids) {
+	case 0:
+	case 1:
+		key.id = l.ids[0]
+	default: // of an overlap, which is never shared
+		return &session.Extra{IDs: append([]uint32(nil), l.ids...)}
 	}
-	one, ok := l.oneID[l.ids[0]]
+	x, ok := l.extras[key]
 	if !ok {
-		if len(l.oneID) >= idListsKept {
-			clear(l.oneID)
+		if len(l.extras) >= extrasKept {
+			clear(l.extras)
 		}
-		one = []uint32{l.ids[0]}
-		l.oneID[l.ids[0]] = one
+		x = &session.Extra{}
+		if origin != nil {
+			x.Origin = origin
+		}
+		if key.id != 0 {
+			x.IDs = []uint32{key.id}
+		}
+		l.extras[key] = x
 	}
-	return one
+	return x
 }
 
-// idListsKept bounds the lists of one identifier that are shared by the
-// messages that carry it.
-const idListsKept = 4096
+// An extraKey is a single Subscription Identifier, 0 for none, and a member of
+// a shared subscription, nil for none.
+type extraKey struct {
+	origin *router.Member
+	id     uint32
+}
+
+// extrasKept bounds the extras that are kept for the next message.
+const extrasKept = 4096

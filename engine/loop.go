@@ -6,6 +6,7 @@ import (
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/internal/transport"
 	"github.com/wheelmq/wheelmq/engine/internal/wheel"
 	"github.com/wheelmq/wheelmq/engine/message"
@@ -48,8 +49,8 @@ type loop struct {
 	found      []*message.Message // scratch
 	sub        codec.Subscribe
 	codes      []codec.ReasonCode
-	ids        []uint32            // scratch
-	oneID      map[uint32][]uint32 // lists of one Subscription Identifier, shared by messages
+	ids        []uint32                    // scratch
+	extras     map[extraKey]*session.Extra // shared by the messages that carry them
 	counters   metrics.Counters
 	cell       metrics.Cell
 	sys        sysState // loop 0 only
@@ -67,7 +68,7 @@ func newLoop(b *Broker, id int, now clock.Time) *loop {
 		awayTimers: wheel.New[client](now),
 		routes:     b.router.NewCache(routeCacheEntries),
 		pool:       message.NewPool(&b.messages),
-		oneID:      make(map[uint32][]uint32),
+		extras:     make(map[extraKey]*session.Extra),
 		outboxes:   make([]outbox, b.opts.Loops),
 	}
 }

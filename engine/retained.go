@@ -71,7 +71,7 @@ func (s *retainedStore) fits(name string, size int64, o *Options) bool {
 type replay struct {
 	filter     string
 	cursor     retained.Cursor
-	ids        []uint32
+	extra      *session.Extra // its Subscription Identifier, or nil
 	qos        codec.QoS
 	prev, next *replay // in the session's replayQueue
 }
@@ -88,7 +88,7 @@ func (l *loop) newReplay(s *subscription) *replay {
 	}
 	r := &replay{filter: s.filter, qos: s.qos}
 	if s.id != 0 {
-		r.ids = []uint32{s.id}
+		r.extra = &session.Extra{IDs: []uint32{s.id}}
 	}
 	return r
 }
@@ -132,7 +132,7 @@ func (l *loop) sendRetained(c *conn, r *replay, m *message.Message) {
 	if len(l.b.deliveries) > 0 && !l.mayGet(c.cl, m.Topic) {
 		return
 	}
-	o := session.Outbound{Message: m, IDs: r.ids, QoS: min(r.qos, m.QoS), Retain: true}
+	o := session.Outbound{Message: m, Extra: r.extra, QoS: min(r.qos, m.QoS), Retain: true}
 	if c.ext != nil && c.tooLarge(o) {
 		l.counters.Dropped[metrics.DropPacketTooLarge]++
 		return

@@ -27,16 +27,33 @@ const (
 // Outbound is one message on its way to the client.
 type Outbound struct {
 	Message *message.Message // one reference is the session's
-	IDs     []uint32         // Subscription Identifiers, shared
-	Origin  any              // the engine's: by which shared subscription it came, or nil
+	Extra   *Extra           // what most deliveries do not have, or nil; shared
 	QoS     codec.QoS        // at which it is delivered: 1 or 2
 	Retain  bool             // RETAIN flag of the delivery
+
+	counted bool // in the window: its PUBLISH was sent on this connection and takes one of the quota
 }
 
-// entry is an Outbound in the window.
-type entry struct {
-	Outbound
-	counted bool // its PUBLISH was sent on this connection and takes one of the quota
+// Extra is what some deliveries have beside the message. Immutable.
+type Extra struct {
+	IDs    []uint32 // Subscription Identifiers
+	Origin any      // the engine's: by which shared subscription it came, or nil
+}
+
+// IDs are the delivery's Subscription Identifiers, shared.
+func (o *Outbound) IDs() []uint32 {
+	if o.Extra == nil {
+		return nil
+	}
+	return o.Extra.IDs
+}
+
+// Origin is what the engine gave with it, or nil.
+func (o *Outbound) Origin() any {
+	if o.Extra == nil {
+		return nil
+	}
+	return o.Extra.Origin
 }
 
 // Send is what the loop shall encode next.
@@ -60,10 +77,10 @@ type Session struct {
 // flow is what a session needs once it has QoS 1 or 2 to do with: most
 // sessions of a fleet idle without.
 type flow struct {
-	window   inflight.Window[entry] // sent at least once, not finished
-	received inflight.IDSet         // QoS 2 identifiers of the client between PUBLISH and PUBREL
-	queue    queue                  // not sent yet, in order
-	resend   []uint16               // window entries still to be sent again on this connection, in order
+	window   inflight.Window[Outbound] // sent at least once, not finished
+	received inflight.IDSet            // QoS 2 identifiers of the client between PUBLISH and PUBREL
+	queue    queue                     // not sent yet, in order
+	resend   []uint16                  // window entries still to be sent again on this connection, in order
 }
 
 // noFlow is the flow of all sessions without one. It is read by every loop and
@@ -132,8 +149,7 @@ const (
 func (s *Session) Offer(o Outbound, hold bool) (id uint16, v Verdict, evicted Outbound) {
 	s.own()
 	if s.online && !hold && s.quota > 0 && s.queue.len() == 0 && len(s.resend) == 0 {
-		if id, ok := s.window.Add(entry{o, true}, firstState(o.QoS)); ok {
-			s.quota--
+		if id, ok := s.add(&o); ok {
 			return id, Sent, Outbound{}
 		}
 	}
@@ -156,6 +172,16 @@ func (s *Session) Offer(o Outbound, hold bool) (id uint16, v Verdict, evicted Ou
 	case DropNewest:
 	}
 	return 0, Dropped, Outbound{}
+}
+
+// add puts o into the window, for its PUBLISH to be sent.
+func (s *Session) add(o *Outbound) (id uint16, ok bool) {
+	sent := *o
+	sent.counted = true
+	if id, ok = s.window.Add(sent, firstState(o.QoS)); ok {
+		s.quota--
+	}
+	return id, ok
 }
 
 func firstState(q codec.QoS) inflight.State {
@@ -202,11 +228,10 @@ func (s *Session) Next(now clock.Time, drop func(Outbound)) (Send, bool) {
 			drop(s.queue.pop())
 			continue
 		}
-		id, ok := s.window.Add(entry{*o, true}, firstState(o.QoS))
+		id, ok := s.add(o)
 		if !ok {
 			break
 		}
-		s.quota--
 		return Send{Outbound: s.queue.pop(), PacketID: id}, true
 	}
 	return Send{}, false
@@ -235,7 +260,7 @@ func (s *Session) nextResend() (Send, bool) {
 		default:
 			s.quota--
 			e.Value.counted = true
-			return Send{Outbound: e.Value.Outbound, PacketID: id, Dup: true}, true
+			return Send{Outbound: e.Value, PacketID: id, Dup: true}, true
 		}
 	}
 	return Send{}, false
@@ -288,8 +313,8 @@ func (s *Session) Pubrec(id uint16, code codec.ReasonCode) (Outbound, Result) {
 	case code.Failure():
 		return s.remove(id), Done
 	}
-	o := e.Value.Outbound
-	e.Value.Message, e.Value.IDs = nil, nil
+	o := e.Value
+	e.Value.Message, e.Value.Extra = nil, nil
 	e.State = inflight.AwaitPubcomp
 	return o, Continue
 }
@@ -298,8 +323,9 @@ func (s *Session) remove(id uint16) Outbound {
 	e, _ := s.window.Remove(id)
 	if e.counted {
 		s.quota++
+		e.counted = false
 	}
-	return e.Outbound
+	return e
 }
 
 // Receive opens QoS 2 identifier id of the client's. isNew is false for a
@@ -331,10 +357,7 @@ func (s *Session) SendNow(o Outbound) (id uint16, ok bool) {
 		return 0, false
 	}
 	s.own()
-	if id, ok = s.window.Add(entry{o, true}, firstState(o.QoS)); ok {
-		s.quota--
-	}
-	return id, ok
+	return s.add(&o)
 }
 
 // CanSendNow reports whether SendNow would take a message.
@@ -353,7 +376,7 @@ func (s *Session) Blocked() bool { return s.quota == 0 || s.queue.len() > 0 || l
 // reference to give; sent tells those that were sent at least once.
 func (s *Session) Drain(give func(o Outbound, sent bool)) {
 	for _, e := range s.window.Ordered(nil) {
-		o := e.Value.Outbound
+		o := e.Value
 		s.window.Remove(e.PacketID)
 		if o.Message != nil {
 			give(o, true)
