@@ -4,7 +4,7 @@
 //
 // # Design
 //
-// A message and its buffer are one pooled object, by size class (powers of two
+// A message and its buffer are one pooled object, by size class (powers of two and the sizes half way
 // from 128 bytes to 1 MiB), so that the hot path takes one list operation a
 // message and no allocation. The lists belong to the loops and exchange batches
 // of 64: sync.Pool cost twice as much and allocated when goroutines changed

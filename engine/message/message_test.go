@@ -51,10 +51,13 @@ func TestSizeClasses(t *testing.T) {
 	f(0, 128)
 	f(1, 128)
 	f(128, 128)
-	f(129, 256)
+	f(129, 192)
+	f(192, 192)
+	f(193, 256)
 	f(256, 256)
-	f(257, 512)
-	f(1<<20-1, 1<<20)
+	f(257, 384)
+	f(16<<10+20, 24<<10)
+	f(768<<10+1, 1<<20)
 	f(1<<20, 1<<20)
 	if c := classOf(1<<20 + 1); c != unpooled {
 		t.Errorf("class of a larger one is %d, want none", c)
@@ -63,7 +66,7 @@ func TestSizeClasses(t *testing.T) {
 		t.Errorf("a lasting message has a buffer of %d, want 201", cap(m.buf))
 	}
 	for c := range uint8(numClasses) {
-		if n := batchOf(c); n < 1 || n > batchMessages || n > 1 && n<<(minClassBits+int(c)) > batchBytes {
+		if n := batchOf(c); n < 1 || n > batchMessages || n > 1 && n*classSize(c) > batchBytes {
 			t.Errorf("batches of class %d hold %d messages", c, n)
 		}
 	}
@@ -170,8 +173,8 @@ func TestPoolsAreBounded(t *testing.T) {
 			}
 			waiting++
 		}
-		if waiting != sharedBatches {
-			t.Errorf("class %d: %d batches wait, want %d", class, waiting, sharedBatches)
+		if bytes := waiting * batchOf(class) * classSize(class); bytes > sharedBytes || bytes < sharedBytes/2 {
+			t.Errorf("class %d: %d bytes wait, want up to %d", class, bytes, sharedBytes)
 		}
 		seen := make(map[*Message]bool)
 		for range times {
@@ -182,8 +185,9 @@ func TestPoolsAreBounded(t *testing.T) {
 			seen[m] = true
 		}
 	}
-	f(100, 2*batchMessages*sharedBatches)
-	f(60<<10, 4*sharedBatches)
+	f(100, 2*sharedBytes/128)
+	f(60<<10, 128)
+	f(1<<20, 8)
 }
 
 func TestPoolsOfManyLoops(t *testing.T) {

@@ -10,12 +10,12 @@ import (
 const (
 	minClassBits = 7  // smallest pooled buffer: 128 bytes
 	maxClassBits = 20 // largest: 1 MiB; beyond it the collector takes them
-	numClasses   = maxClassBits - minClassBits + 1
+	numClasses   = 2*(maxClassBits-minClassBits) + 1
 	unpooled     = 0xFF
 
 	batchMessages = 64       // what pools exchange at a time, in messages
 	batchBytes    = 64 << 10 // or in bytes, at least one message
-	sharedBatches = 64       // batches of a class that may wait between the loops; more go to the collector
+	sharedBytes   = 2 << 20  // of a class that may wait between the loops; more goes to the collector
 )
 
 // A Pool is one loop's stock of free messages. Loop-owned. Loops that publish
@@ -53,25 +53,39 @@ func (p *Pool) New(topic, payload []byte, props codec.Properties) *Message {
 	}
 	m := p.take(class)
 	if m == nil {
-		m = &Message{class: class, buf: make([]byte, 0, 1<<(minClassBits+int(class)))}
+		m = &Message{class: class, buf: make([]byte, 0, classSize(class))}
 	}
 	return fill(m, topic, payload, props)
 }
 
+// classOf returns the smallest class that holds n bytes. Classes grow by a
+// half and a third in turn: 128, 192, 256, 384, …
 func classOf(n int) uint8 {
 	if n <= 1<<minClassBits {
 		return 0
 	}
-	b := bits.Len(uint(n - 1))
+	b := bits.Len(uint(n - 1)) // n is above 1<<(b-1) and at most 1<<b
 	if b > maxClassBits {
 		return unpooled
 	}
-	return uint8(b - minClassBits)
+	class := 2 * (b - minClassBits)
+	if n <= 3<<(b-2) {
+		class--
+	}
+	return uint8(class)
+}
+
+// classSize is what the buffers of a class hold, in bytes.
+func classSize(class uint8) int {
+	if class%2 == 0 {
+		return 1 << (minClassBits + int(class)/2)
+	}
+	return 3 << (minClassBits + int(class)/2 - 1)
 }
 
 // batchOf is the number of messages of a class that pools exchange at a time.
 func batchOf(class uint8) int {
-	return min(batchMessages, max(1, batchBytes>>(minClassBits+int(class))))
+	return min(batchMessages, max(1, batchBytes/classSize(class)))
 }
 
 // take returns a free message, nil if neither this pool nor the shared one has any.
@@ -123,7 +137,7 @@ func (x *Shared) take(class uint8) *Message {
 func (x *Shared) put(class uint8, batch *Message) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if len(x.batches[class]) < sharedBatches {
+	if (len(x.batches[class])+1)*batchOf(class)*classSize(class) <= sharedBytes {
 		x.batches[class] = append(x.batches[class], batch)
 	}
 }

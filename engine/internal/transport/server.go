@@ -23,6 +23,10 @@ const TickInterval = 250 * time.Millisecond
 // readBufferBytes is what one read may take: one per loop, shared by its connections.
 const readBufferBytes = 64 << 10
 
+// tcpKeepAlive is the silence after which the kernel asks whether a peer is
+// still there: a client without MQTT keep-alive may have vanished.
+const tcpKeepAlive = 2 * time.Minute
+
 // restartPause is how long the server waits before it starts loops anew that
 // ended by themselves.
 const restartPause = 200 * time.Millisecond
@@ -173,7 +177,8 @@ func (s *Server) run() {
 		s.err = gnet.Rotate(&events{s: s, ending: make(chan struct{})}, s.urls,
 			gnet.WithNumEventLoop(len(s.loops)), gnet.WithReusePort(true), gnet.WithReuseAddr(true),
 			gnet.WithTicker(true), gnet.WithReadBufferCap(readBufferBytes),
-			gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithLogger(quiet{s.cfg.Logger}), gnet.WithLogLevel(logging.WarnLevel))
+			gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithTCPKeepAlive(tcpKeepAlive),
+			gnet.WithLogger(quiet{s.cfg.Logger}), gnet.WithLogLevel(logging.WarnLevel))
 		if s.stopping.Load() || !s.started() {
 			return
 		}
