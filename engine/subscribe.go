@@ -70,14 +70,15 @@ func codesSize(n int) int {
 
 // refuses reports whether f is a filter the client may not subscribe to.
 func (c *conn) refuses(f codec.Subscription) bool {
-	_, _, code := c.checkFilter(f.Filter, 0)
+	_, _, code := c.checkFilter(string(f.Filter), 0)
 	return code.Failure()
 }
 
 // subscribeOne makes or replaces one subscription. The replay is for the
 // retained messages it is to get, nil if none.
 func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode, *replay) {
-	share, rest, code := c.checkFilter(f.Filter, id)
+	name := string(f.Filter)
+	share, rest, code := c.checkFilter(name, id)
 	if code.Failure() {
 		return code, nil
 	}
@@ -88,7 +89,7 @@ func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode,
 		if limit := l.b.opts.MaxSubscriptions; limit != Unlimited && len(cl.subs) >= int(limit) {
 			return codec.QuotaExceeded, nil
 		}
-		s = cl.addSubscription(string(f.Filter))
+		s = cl.addSubscription(name)
 	}
 	s.id, s.noLocal, s.retainAsPublished = id, f.NoLocal, f.RetainAsPublished
 	s.qos = min(f.QoS, *l.b.opts.MaximumQoS) // [MQTT-3.2.2-10]
@@ -113,16 +114,12 @@ func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode,
 
 // checkFilter says whether the client may subscribe to filter, and takes a
 // shared one apart.
-func (c *conn) checkFilter(filter []byte, id uint32) (share, rest string, code codec.ReasonCode) {
+func (c *conn) checkFilter(filter string, id uint32) (share, rest string, code codec.ReasonCode) {
 	o := &c.loop.b.opts
-	share, rest, shared, ok := topic.ParseShared(string(filter))
+	share, rest, shared, ok := topic.ParseShared(filter)
 	switch {
 	case !ok: // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
 		return "", "", codec.TopicFilterInvalid
-	case !shared:
-		share, rest = "", string(filter)
-	}
-	switch {
 	case !topic.ValidFilter(rest), topic.Levels(rest) > o.MaxTopicLevels:
 		return "", "", codec.TopicFilterInvalid
 	case shared && o.NoSharedSubscriptions:

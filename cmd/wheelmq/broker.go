@@ -43,7 +43,7 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	setCollector()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go (&tuner{loops: broker.Loops()}).run(ctx, broker.Connections)
+	go new(tuner).run(ctx, broker.Connections)
 	return serve(broker, log, func() {
 		report := startReport{
 			version: versionNumber(), loops: broker.Loops(), note: note,

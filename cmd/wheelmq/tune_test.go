@@ -1,27 +1,6 @@
 package main
 
-import (
-	"runtime"
-	"testing"
-	"time"
-)
-
-func TestTunerRaisesAndLowersProcessors(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	tn := &tuner{loops: 1}
-	look := func(used time.Duration, want int) {
-		t.Helper()
-		tn.cpu = processCPU() - used
-		tn.tuneProcessors()
-		if got := runtime.GOMAXPROCS(0); got != want {
-			t.Errorf("after %v of CPU in a second: %d Ps, want %d", used, got, want)
-		}
-	}
-	look(100*time.Millisecond, 1)
-	look(900*time.Millisecond, 2) // busy
-	look(700*time.Millisecond, 2) // neither busy nor calm
-	look(200*time.Millisecond, 1)
-}
+import "testing"
 
 func TestTunerGivesMemoryBackOnceAfterAStorm(t *testing.T) {
 	tn := &tuner{}
