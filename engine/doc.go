@@ -29,6 +29,12 @@
 // at PUBLISH; PUBACK and PUBREC say 0x10 when nobody subscribes; QoS 0 is not
 // kept for absent clients; an acknowledgement of the wrong kind is a protocol
 // error; client identifiers may have any length and any characters; keep-alive
-// counts whole packets from the client; at a takeover a will without delay is
-// published.
+// counts whole packets from the client; at a takeover and at Stop a will without
+// delay is published, at a clean start one with delay too; a connection lost
+// before it had its session leaves the will of the one before as it was; No
+// Local does not hold back retained messages; $-topics other than $SYS are no
+// one's; where bounds on retained messages are reached the whole message is
+// refused with 0x97; 3.x clients keep the keep-alive they ask for; the policy
+// that rejects for a full queue lets through, up to the bound once more, what
+// was acknowledged before word of it came from another loop.
 package engine

@@ -28,6 +28,10 @@ import (
 // that P itself routes come behind the session in one mailbox and need no
 // holding. Claims that arrive while a session is on its way wait for it: the
 // directory orders them, each names the claimant before it.
+//
+// Subscriptions are re-pointed one by one: a message that another loop routes
+// just then may reach a session with overlapping subscriptions by both places,
+// in two copies instead of one, which MQTT 5.0 section 3.3.4 allows.
 type move struct {
 	// arriving: the session is still elsewhere. conn waits for it, nil when
 	// that connection is gone; its CONNECT is in connExt.connecting.
