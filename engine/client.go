@@ -168,6 +168,14 @@ func (l *loop) goAway(cl *client) {
 	l.awayTimers.Arm(&a.timer, a.next())
 }
 
+// awayTimes are the timers of a session without a connection; nil when none run.
+func (cl *client) awayTimes() *away {
+	if cl.ext == nil {
+		return nil
+	}
+	return cl.ext.away
+}
+
 // next is the earlier of the two times that are set.
 func (a *away) next() clock.Time {
 	if a.willAt == 0 || a.endAt != 0 && a.endAt < a.willAt {

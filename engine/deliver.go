@@ -45,23 +45,35 @@ func (l *loop) sendToMember(p *publication, m *router.Member) {
 // redispatch gives a message that a leaving member did not acknowledge to
 // another member of its group. The caller keeps its reference.
 func (l *loop) redispatch(from *router.Member, o session.Outbound) {
-	m, ok := from.Group().Pick(0, xxhash.Sum64(o.Message.Topic), from.Ref)
+	p := publication{}
+	o.Message.Retain()
+	p.fromMessage(o.Message, 0)
+	l.passOn(&p, from)
+	l.done(&p)
+}
+
+// passOn delivers p to another member of the group than from, which has left.
+func (l *loop) passOn(p *publication, from *router.Member) {
+	m, ok := from.Group().Pick(0, xxhash.Sum64(p.topic), from.Ref)
 	if !ok {
 		l.counters.Dropped[metrics.DropSessionEnded]++
 		return
 	}
-	p := publication{}
-	o.Message.Retain()
-	p.fromMessage(o.Message, 0)
-	l.sendToMember(&p, m)
-	l.done(&p)
+	l.sendToMember(p, m)
 }
 
 // deliverOne delivers p to one session of this loop.
 func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.Member, from int) {
 	cl := l.client(s.Ref)
-	if cl == nil {
-		return // the session ended while the message was on its way
+	if cl == nil { // the session ended while the message was on its way
+		if origin != nil {
+			l.passOn(p, origin)
+		}
+		return
+	}
+	if p.expires != 0 && p.expires < l.now { // between loops, or held for a session on the move
+		l.counters.Dropped[metrics.DropExpired]++ // [MQTT-3.3.2-5]
+		return
 	}
 	if cl.ext != nil && cl.ext.move != nil && l.hold(cl, p, s, origin, from) {
 		return

@@ -78,9 +78,9 @@ const routeCacheEntries = 1 << 16
 
 // begin starts a turn, or a part of one: end must follow.
 func (l *loop) begin() {
+	l.now = l.b.clock.Now()
+	l.ticks = uint32(l.now.Sub(l.start) / wheel.Tick)
 	if l.depth == 0 {
-		l.now = l.b.clock.Now()
-		l.ticks = uint32(l.now.Sub(l.start) / wheel.Tick)
 		l.flush.turn++
 	}
 	l.depth++
@@ -161,6 +161,7 @@ func (l *loop) advance() {
 	l.awayTimers.Advance(l.now, l.fireAway)
 	if l.id == 0 {
 		l.sysTick()
+		l.sweepRetained()
 	}
 }
 

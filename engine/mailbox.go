@@ -11,7 +11,6 @@ import (
 type item struct {
 	kind itemKind
 	from uint8 // loop that posted it
-	qos0 bool  // fan: may be dropped
 	// fan: one message for subs, all on the receiving loop; one reference goes along.
 	msg       *message.Message
 	subs      []router.Subscriber // shared, immutable

@@ -8,7 +8,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/wheelmq/wheelmq/codec"
-	"github.com/wheelmq/wheelmq/codec/topic"
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
@@ -292,6 +291,3 @@ func (b *Broker) may(c hook.Client, a hook.Action, name []byte) bool {
 	}
 	return true
 }
-
-// levelsOf is the number of levels of a filter.
-func levelsOf(filter []byte) int { return topic.Levels(filter) }

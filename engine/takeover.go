@@ -189,18 +189,17 @@ func (l *loop) arrive(ref router.Ref, what *moved) {
 		l.b.full.update(cl)
 	}
 	switch {
-	case c == nil && what == nil:
+	case what == nil && (c == nil || m.claim != nil): // nobody here, or a newer connection elsewhere
+		if c != nil {
+			c.drop("session taken over")
+		}
 		l.serve(m.claim, nil)
-		m.claim = nil
 		l.endSession(cl)
 		return
 	case c == nil:
 		l.goAway(cl)
 	default:
 		l.arriveFor(c, cl, what != nil)
-	}
-	if what == nil && m.claim != nil {
-		l.depart(ref, *m.claim)
 	}
 }
 
@@ -294,6 +293,10 @@ func (l *loop) takeOver(cl *client, clean bool) bool {
 		ends = ends || cl.expiry == 0
 		c.unlink()
 		c.disconnect(codec.SessionTakenOver, "another connection has the client identifier", true) // [MQTT-3.1.4-3]
+	}
+	if a := cl.awayTimes(); a != nil && a.endAt != 0 && a.endAt <= l.now { // its timer is due with the next tick
+		l.counters.SessionsExpired++
+		ends = true
 	}
 	if ends {
 		l.endSession(cl)

@@ -28,7 +28,6 @@ type shuffle struct {
 type roamer struct {
 	id    string
 	qos   codec.QoS
-	share string
 	conns []*roamerConn
 	seen  []int             // by source: highest number delivered
 	again map[string]string // packet identifier and payload of QoS 2 deliveries not released, by identifier
@@ -253,9 +252,6 @@ func (r *roamer) alive() (n int) {
 	}
 	return n
 }
-
-// last is the roamer's newest connection.
-func (r *roamer) last() *roamerConn { return r.conns[len(r.conns)-1] }
 
 // finish lets the roamer connect once more and read until nothing is left.
 func (s *shuffle) finish(r *roamer, edit ...func(*codec.Connect)) {

@@ -24,6 +24,7 @@ const (
 type Pool struct {
 	shared *Shared
 	free   [numClasses]stack
+	live   int // made here less released here
 }
 
 // Shared is what the pools of one broker exchange. Any goroutine.
@@ -40,6 +41,10 @@ type stack struct {
 	spare *Message
 }
 
+// Live is the number of pooled messages made here less those released here: in
+// the sum over all pools of a broker, those in use.
+func (p *Pool) Live() int { return p.live }
+
 // NewPool returns an empty pool that exchanges with others through shared.
 func NewPool(shared *Shared) *Pool { return &Pool{shared: shared} }
 
@@ -55,6 +60,7 @@ func (p *Pool) New(topic, payload []byte, props codec.Properties) *Message {
 	if m == nil {
 		m = &Message{class: class, buf: make([]byte, 0, classSize(class))}
 	}
+	p.live++
 	return fill(m, topic, payload, props)
 }
 
@@ -108,6 +114,7 @@ func (p *Pool) take(class uint8) *Message {
 
 // put takes a message nobody refers to.
 func (p *Pool) put(m *Message) {
+	p.live--
 	m.Topic, m.Payload, m.Properties = nil, nil, nil
 	m.Expires, m.QoS, m.Retained = 0, 0, false
 	s := &p.free[m.class]

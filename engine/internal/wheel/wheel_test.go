@@ -13,7 +13,6 @@ import (
 type timed struct {
 	node Node[timed]
 	id   int
-	at   clock.Time // deadline asked for; the model's copy
 }
 
 func newTimed(id int) *timed {
