@@ -359,3 +359,35 @@ func TestRejectAfterAMoveForNobody(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// Expired retained messages leave the index and the accounts, found by a
+// subscriber or not.
+func TestRetainedIsForgottenWhenItExpires(t *testing.T) {
+	each(t, Options{MaxRetainedMessages: 600}, func(t *testing.T, h *harness) {
+		pub := h.client(codec.V5, "pub")
+		for i := range 600 {
+			e := expiry(2)
+			if i == 300 {
+				e = func(*codec.Delivery) {}
+			}
+			pub.post(publishPacket(codec.V5, fmt.Sprint("a/", i), "x", 0, 0, retain, e))
+		}
+		pub.post(publishPacket(codec.V5, "$other", "x", 0, 0, retain, expiry(2))) // one too many
+		h.run()
+		if n := h.b.retained.messages(); n != 600 {
+			t.Fatalf("%d are retained, want 600", n)
+		}
+		h.advance(5 * time.Second)
+		s := &h.b.retained
+		if n, bytes, brief := s.messages(), s.bytes.Load(), s.brief.Load(); n != 1 || bytes != 5+1+64 || brief != 0 {
+			t.Errorf("%d messages, %d bytes, %d to expire are left, want one that does not expire", n, bytes, brief)
+		}
+		pub.send(publishPacket(codec.V5, "$other", "x", 0, 0, retain, expiry(2)), publishPacket(codec.V5, "a/1", "x", 0, 0, retain, expiry(2)),
+			publishPacket(codec.V5, "a/1", "stays", 0, 0, retain))
+		h.advance(5 * time.Second)
+		h.client(codec.V5, "sub").subscribed(filter("$other", 0), filter("a/1", 0)).expectServed("stays")
+		if n, brief := s.messages(), s.brief.Load(); n != 2 || brief != 0 {
+			t.Errorf("%d messages, %d to expire, want two that do not", n, brief)
+		}
+	})
+}

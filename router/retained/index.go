@@ -36,6 +36,11 @@ func (x *Index[V]) Set(topic string, v V) (old V, had bool) {
 func (x *Index[V]) Delete(topic string) (old V, had bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	return x.remove(topic)
+}
+
+// remove is Delete under the lock.
+func (x *Index[V]) remove(topic string) (old V, had bool) {
 	if old, had = x.root.delete(topic); !had {
 		return old, false
 	}
@@ -44,6 +49,18 @@ func (x *Index[V]) Delete(topic string) (old V, had bool) {
 		x.root = x.root.inner.children[0]
 	}
 	return old, true
+}
+
+// DeleteIf forgets the value under topic if there is one for which still returns true. still runs
+// under the lock: it must be short and must not use the index.
+func (x *Index[V]) DeleteIf(topic string, still func(V) bool) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if l, i := x.root.find(bound{prefix: topic}); !l.holds(i, topic) || !still(l.values[i]) {
+		return false
+	}
+	x.remove(topic)
+	return true
 }
 
 // Get calls visit with the value under topic and reports whether there is one. visit runs under the

@@ -185,3 +185,27 @@ func TestTreeInOrderAndBack(t *testing.T) {
 	f("descending", func(i int) int { return 19999 - i })
 	f("scattered", func(i int) int { return i * 7919 % 20000 })
 }
+
+func TestDeleteIf(t *testing.T) {
+	x := New[int]()
+	for i := range 1000 {
+		x.Set(fmt.Sprint("a/", i), i)
+	}
+	f := func(name string, want int, deleted bool) {
+		t.Helper()
+		if got := x.DeleteIf(name, func(v int) bool { return v == want }); got != deleted {
+			t.Errorf("DeleteIf(%q, %d) = %v, want %v", name, want, got, deleted)
+		}
+	}
+	f("a/7", 8, false)
+	f("a/7", 7, true)
+	f("a/7", 7, false)
+	f("b", 0, false)
+	for i := range 1000 {
+		f(fmt.Sprint("a/", i), i, i != 7)
+	}
+	x.check(t)
+	if x.Len() != 0 {
+		t.Errorf("Len = %d, want 0", x.Len())
+	}
+}
