@@ -153,12 +153,12 @@ func TestSharedSubscription(t *testing.T) {
 	const messages = 30
 	var members []*subscriber
 	for _, c := range clientsOf(v5) {
-		members = append(members, c.subscribes(t, b, subscription{filter: "$share/group/work/#", qos: 1}))
+		members = append(members, c.subscribes(t, b, subscription{filter: "$share/group/jobs/#", qos: 1}))
 	}
-	alone := clients[0].subscribes(t, b, subscription{filter: "work/#", qos: 1})
+	alone := clients[0].subscribes(t, b, subscription{filter: "jobs/#", qos: 1})
 	publisher := paho5Connect(t, b, subscription{clientID: newClientID()})
 	for i := range messages {
-		publisher.mustPublish(t, publication{topic: "work/job", payload: fmt.Appendf(nil, "job %d", i), qos: 1})
+		publisher.mustPublish(t, publication{topic: "jobs/job", payload: fmt.Appendf(nil, "job %d", i), qos: 1})
 	}
 	publisher.mustDisconnect(t)
 	for i := range messages {
