@@ -40,7 +40,6 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 		return &exitError{exitSystem, err}
 	}
 	setProcessors(broker.Loops())
-	setCollector()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go new(tuner).run(ctx, broker.Connections)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"runtime/debug"
 	"time"
 )
@@ -52,14 +51,5 @@ func (t *tuner) tuneMemory(connections int) {
 	if t.calm++; t.calm == calmSeconds && connections-t.settled >= stormConnections {
 		t.settled = connections
 		debug.FreeOSMemory()
-	}
-}
-
-// setCollector makes the garbage collector keep less room than usual, unless
-// the environment says otherwise: messages do not pass through it, so what it
-// costs is memory, and 15,000 idle connections need 7 % less of it.
-func setCollector() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
 	}
 }
