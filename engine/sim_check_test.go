@@ -58,7 +58,9 @@ func (s *sim) frame(c *simConn, h codec.Header, body []byte) {
 		s.fail("%v: packet %d is %v", c, c.checked, h.Type)
 	}
 	switch h.Type {
-	case codec.CONNACK, codec.PINGRESP, codec.UNSUBACK:
+	case codec.CONNACK, codec.PINGRESP:
+	case codec.UNSUBACK:
+		c.confirmed++
 	case codec.PUBLISH:
 		s.checkPublish(c, h, body, f)
 	case codec.PUBACK, codec.PUBREC, codec.PUBREL, codec.PUBCOMP:
@@ -69,6 +71,7 @@ func (s *sim) frame(c *simConn, h codec.Header, body []byte) {
 		f.id, f.code = a.PacketID, a.Code
 		s.checkAck(c, f)
 	case codec.SUBACK:
+		c.confirmed++
 		var a codec.Suback
 		if err := codec.ParseSuback(&a, body, c.version); err != nil {
 			s.fail("%v: SUBACK: %v", c, err)
@@ -125,6 +128,9 @@ func (s *sim) checkPublish(c *simConn, h codec.Header, body []byte, f *downFrame
 		s.fail("%v: %d messages in flight, the client takes %d", c, c.outstanding, limit)
 	}
 	fl := ses.flights[p.PacketID]
+	if fl != nil && !p.Dup && fl.conn != c && fl.discardable(c.client) {
+		fl = nil
+	}
 	switch {
 	case fl == nil && p.Dup && !ses.returned:
 		s.fail("%v: first delivery under %d has DUP", c, p.PacketID)
@@ -139,6 +145,12 @@ func (s *sim) checkPublish(c *simConn, h codec.Header, body []byte, f *downFrame
 	default:
 		fl.conn = c
 	}
+}
+
+// discardable reports whether the broker may have given the delivery up: what
+// fitted when a topic alias stood for its topic may be too large to be sent again.
+func (fl *simFlight) discardable(cl *simClient) bool {
+	return cl.maxPacket > 0 && 60+len(fl.key) > int(cl.maxPacket)
 }
 
 // window is how many messages of QoS 1 and 2 may be in flight to c.
@@ -172,6 +184,9 @@ func (s *sim) resolveAlias(c *simConn, p *codec.Publish) {
 func (s *sim) account(c *simConn, p *codec.Publish, key string) {
 	r := s.record(c, p, key)
 	k := s.replayed(c, p, key)
+	if r != nil && k != nil && r.qos == 0 && r.conn != c {
+		r = nil // QoS 0 that was lost
+	}
 	switch {
 	case r != nil:
 		r.sent = true
@@ -224,7 +239,7 @@ func sameIDs(p *codec.Publish, want []uint32) bool {
 }
 
 // replayed finds the SUBSCRIBE that asked for a retained message; of several
-// one that must get it.
+// the first one that must get it.
 func (s *sim) replayed(c *simConn, p *codec.Publish, key string) (may *simReplay) {
 	if !p.Retain {
 		return nil
@@ -233,7 +248,8 @@ func (s *sim) replayed(c *simConn, p *codec.Publish, key string) (may *simReplay
 		if r.seen[string(p.Topic)] || !s.replays(c, r, p, key) {
 			continue
 		}
-		if slices.ContainsFunc(r.must, func(k *simKept) bool { return k.key() == key }) {
+		must := slices.ContainsFunc(r.must, func(k *simKept) bool { return k.key() == key })
+		if must && (p.QoS > 0 || r.conn == c) {
 			return r
 		}
 		if may == nil {
@@ -245,6 +261,9 @@ func (s *sim) replayed(c *simConn, p *codec.Publish, key string) (may *simReplay
 
 // replays reports whether p may come from r.
 func (s *sim) replays(c *simConn, r *simReplay, p *codec.Publish, key string) bool {
+	if c == r.conn && c.confirmed < r.from || r.by != nil && !p.Dup && (c != r.by || c.confirmed >= r.to) {
+		return false
+	}
 	name := string(p.Topic)
 	var ids []uint32
 	if r.sub.id != 0 {
@@ -268,21 +287,34 @@ func (s *sim) keptAs(name, payload string) *simMessage {
 // sharedFor finds the delivery among those to the groups of the session.
 func (s *sim) sharedFor(c *simConn, p *codec.Publish, key string) *simShared {
 	for _, again := range []bool{false, true} { // first what nobody got
+		var late *simShared
 		for _, g := range s.shared[key] {
 			if !slices.Contains(c.sess.groups, g.group) || p.QoS > g.simMessage.qos || p.Retain && !g.simMessage.retain {
 				continue
 			}
-			if !again && g.to == nil || again && g.to != nil && g.to != c.sess && g.to.ended && g.qos == 1 {
-				return g
+			if !again && g.to == nil || again && g.to != nil && g.to != c.sess && g.to.mayHaveEnded() && g.qos == 1 {
+				if !g.expired(s.now()) {
+					return g
+				}
+				late = g
 			}
+		}
+		if late != nil {
+			return late
 		}
 	}
 	return nil
 }
 
+// mayHaveEnded reports whether the session is over, or a CONNECT may have found
+// that without the model knowing yet.
+func (ses *simSession) mayHaveEnded() bool {
+	return ses.ended || ses.client.cleaned || ses.conn == nil && ses.client.s.now() >= ses.endAt
+}
+
 // checkOrder checks that the messages of one publisher, topic and QoS come in order.
 func (s *sim) checkOrder(c *simConn, r *simRecord) {
-	if r.payload == "" {
+	if r.payload == "" || r.routed > 1 {
 		return // not to be told from others
 	}
 	k := orderKey{r.by, r.topic, r.simMessage.qos, r.qos > 0, r.will}
@@ -294,7 +326,7 @@ func (s *sim) checkOrder(c *simConn, r *simRecord) {
 
 // checkForwarded checks what must be handed on unchanged, and the time left.
 func (s *sim) checkForwarded(c *simConn, p *codec.Publish, m *simMessage) {
-	if c.version != codec.V5 {
+	if c.version != codec.V5 || m.payload == "" || m.routed > 1 { // not to be told from others
 		return
 	}
 	user := ""

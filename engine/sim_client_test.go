@@ -47,7 +47,7 @@ func (s *sim) newClient(i int) *simClient {
 	cl := &simClient{s: s, id: fmt.Sprint("c", i), stays: s.maybe(2, 3)}
 	cl.versions = []codec.Version{versions[s.rng.IntN(3)]}
 	if s.maybe(1, 4) {
-		cl.versions = versions
+		cl.versions = []codec.Version{codec.V311, codec.V5}
 	} else if s.maybe(1, 2) {
 		cl.versions = []codec.Version{codec.V5}
 		cl.maxPacket = uint32(s.one(0, 0, 90, 150))
@@ -65,6 +65,9 @@ func (cl *simClient) connecting() simConnect {
 	cn := simConnect{version: cl.versions[s.rng.IntN(len(cl.versions))], receive: cl.receive, maxPacket: cl.maxPacket,
 		aliasMax: cl.aliasMax, keepAlive: uint16(s.one(0, 0, 0, 2, 5))}
 	cn.clean = !cl.stays && s.maybe(1, 2) || s.maybe(1, 8)
+	if cn.version == codec.V31 {
+		cn.clean = !cl.stays
+	}
 	if cn.version == codec.V5 {
 		cn.expiry = uint32(s.one(0, 1, 3, 10))
 		if cl.stays {

@@ -80,15 +80,18 @@ type simGroup struct {
 	filter  string // with share name
 	match   string
 	members []*simSession
-	left    bool // one left, or came in with another QoS
+	left    bool // the last one is gone
+	ended   int  // message after which the session of a member ended last
+	doubt   int  // message after which it may have been empty for a moment
 }
 
 // A simShared is one message to a group.
 type simShared struct {
 	*simMessage
-	group *simGroup
-	qos   codec.QoS   // as delivered
-	to    *simSession // who got it; nil: nobody yet
+	group  *simGroup
+	number int
+	qos    codec.QoS   // as delivered
+	to     *simSession // who got it; nil: nobody yet
 }
 
 // A simKept is a retained message and when it was one.
@@ -105,6 +108,9 @@ type simReplay struct {
 	conn *simConn
 	must []*simKept
 	seen map[string]bool
+	from int // it begins behind this acknowledgement on conn
+	by   *simConn
+	to   int // it was ended, if by is not nil: before this acknowledgement on by
 }
 
 // apply tells the model a packet that c's session handled.
@@ -112,14 +118,16 @@ func (s *sim) apply(c *simConn, p *upPacket) {
 	ses := c.sess
 	switch p.kind {
 	case codec.SUBSCRIBE:
+		c.changes++
 		for _, f := range p.subs {
 			s.subscribe(c, f, p.subID)
 		}
 	case codec.UNSUBSCRIBE:
+		c.changes++
 		for _, f := range p.filters {
 			if i := ses.sub(f); i >= 0 {
 				s.leaveGroup(ses, ses.subs[i])
-				ses.dropReplays(f)
+				c.dropReplays(f)
 				ses.subs = slices.Delete(ses.subs, i, i+1)
 			}
 		}
@@ -148,8 +156,14 @@ func (ses *simSession) sub(filter string) int {
 	return slices.IndexFunc(ses.subs, func(sub *simSub) bool { return sub.filter == filter })
 }
 
-func (ses *simSession) dropReplays(filter string) {
-	ses.replays = slices.DeleteFunc(ses.replays, func(r *simReplay) bool { return r.sub.filter == filter })
+// dropReplays ends the replays of a filter, by the packet being handled: what
+// they made before may be written until that is acknowledged.
+func (c *simConn) dropReplays(filter string) {
+	for _, r := range c.sess.replays {
+		if r.sub.filter == filter && r.by == nil {
+			r.by, r.to = c, c.changes
+		}
+	}
 }
 
 // finish ends a delivery.
@@ -181,12 +195,8 @@ func (s *sim) subscribe(c *simConn, f codec.Subscription, id uint32) {
 	if shared || f.RetainHandling == 2 || f.RetainHandling == 1 && !isNew {
 		return
 	}
-	for _, r := range ses.replays { // what it made before this SUBSCRIBE may be written after it
-		if r.sub.filter == sub.filter {
-			r.must = nil
-		}
-	}
-	r := &simReplay{sub: sub, at: s.now(), conn: c, seen: make(map[string]bool)}
+	c.dropReplays(sub.filter)
+	r := &simReplay{sub: sub, at: s.now(), conn: c, from: c.changes, seen: make(map[string]bool)}
 	for _, name := range slices.Concat(simTopics, s.willTopics()) {
 		if k := s.kept(name); k != nil && topic.Match(sub.match, name) {
 			r.must = append(r.must, k)
@@ -228,6 +238,19 @@ func (s *sim) leaveGroup(ses *simSession, sub *simSub) {
 	if len(g.members) == 0 {
 		g.left = true
 		s.groups = slices.DeleteFunc(s.groups, func(x *simGroup) bool { return x == g })
+	}
+}
+
+// doubtGroups notes which groups may be empty: while a session is on its way
+// between loops it may have ended.
+func (s *sim) doubtGroups() {
+	for _, g := range s.groups {
+		sure := func(m *simSession) bool {
+			return !m.client.waits && !m.client.cleaned && (m.conn != nil || s.now() < m.endAt)
+		}
+		if !slices.ContainsFunc(g.members, sure) {
+			g.doubt = s.messages
+		}
 	}
 }
 
@@ -279,7 +302,7 @@ func (s *sim) route(by *simSession, p *simPublish, v5 bool) {
 	}
 	for _, g := range s.groups {
 		if topic.Match(g.match, m.topic) {
-			s.shared[m.key()] = append(s.shared[m.key()], &simShared{simMessage: m, group: g})
+			s.shared[m.key()] = append(s.shared[m.key()], &simShared{simMessage: m, group: g, number: s.messages})
 		}
 	}
 }

@@ -74,6 +74,7 @@ func (s *sim) claimed(c *simConn) {
 	cl := c.client
 	cl.lastClaim = c.claim
 	cl.cleaned = cl.cleaned || c.clean
+	s.doubtGroups()
 }
 
 // engineSession returns the engine's session of a client, and whether it is on the move.
@@ -117,6 +118,7 @@ func (s *sim) observe() {
 	for _, cl := range s.clients {
 		s.observeAbsent(cl)
 	}
+	s.doubtGroups()
 }
 
 // observeAbsent follows a session without a connection.
@@ -196,7 +198,8 @@ func (s *sim) attached(c *simConn) {
 }
 
 // sessionPresent reads c's CONNACK, which the broker has made and perhaps not
-// written. In 3.1 it does not tell: there the engine's state does.
+// written. In 3.1 it does not tell, but a client of 3.1 always asks for the
+// same kind of session.
 func (s *sim) sessionPresent(c *simConn) bool {
 	f := c.first
 	if f == nil {
@@ -213,16 +216,7 @@ func (s *sim) sessionPresent(c *simConn) bool {
 	if c.version != codec.V31 {
 		return ack.SessionPresent
 	}
-	old := c.client.session
-	switch {
-	case c.clean || old == nil:
-		return false
-	case !c.client.cleaned && s.now() < old.endAt:
-		return true
-	default: // it may have ended: the engine knows
-		cl := c.conn.cl
-		return cl == nil || len(cl.subs) == len(old.subs) && len(cl.subs) > 0 || cl.InFlight() > 0
-	}
+	return !c.clean && c.client.session != nil
 }
 
 // detached takes c's session away.
@@ -261,6 +255,9 @@ func (s *sim) end(ses *simSession) {
 	ses.ended = true
 	ses.client.session = nil
 	for _, sub := range ses.subs {
+		if sub.share != nil {
+			sub.share.ended = s.messages
+		}
 		s.leaveGroup(ses, sub)
 	}
 	ses.subs = nil

@@ -52,6 +52,8 @@ type simConn struct {
 	heard       clock.Time
 	outstanding int               // PUBLISH packets of QoS 1 and 2 written and not finished
 	aliases     map[uint16]string // the broker's
+	changes     int               // SUBSCRIBEs and UNSUBSCRIBEs handled
+	confirmed   int               // of them, acknowledgements written
 	checked     int               // packets of the broker checked
 
 	// client
