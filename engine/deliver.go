@@ -11,26 +11,25 @@ import (
 	"github.com/wheelmq/wheelmq/router"
 )
 
-// fanOut delivers p to subs, which are all on this loop. from is the loop that
-// routed it.
-func (l *loop) fanOut(p *publication, subs []router.Subscriber, from int) {
+// fanOut delivers p to subs, which are all on this loop.
+func (l *loop) fanOut(p *publication, subs []router.Subscriber) {
 	for i := range subs {
 		s := &subs[i]
 		if s.Ref == p.publisher {
 			own, ok := s.Own()
 			if ok { // [MQTT-3.8.3-3]
-				l.deliverOne(p, &own, nil, from)
+				l.deliverOne(p, &own, nil, false)
 			}
 			continue
 		}
-		l.deliverOne(p, s, nil, from)
+		l.deliverOne(p, s, nil, false)
 	}
 }
 
 // sendToMember delivers p to one member of a shared subscription.
 func (l *loop) sendToMember(p *publication, m *router.Member) {
 	if m.Loop == l.id {
-		l.deliverOne(p, &m.Subscriber, m, l.id)
+		l.deliverOne(p, &m.Subscriber, m, false)
 		return
 	}
 	if !l.credit(m.Loop, p) {
@@ -38,8 +37,7 @@ func (l *loop) sendToMember(p *publication, m *router.Member) {
 	}
 	msg := l.own(p)
 	msg.Retain()
-	l.outboxes[m.Loop].add(item{kind: itemOne, from: uint8(l.id), msg: msg, one: m.Subscriber, origin: m,
-		publisher: p.publisher})
+	l.outboxes[m.Loop].add(item{kind: itemOne, msg: msg, one: m.Subscriber, origin: m, publisher: p.publisher})
 }
 
 // redispatch gives a message that a leaving member did not acknowledge to
@@ -62,8 +60,9 @@ func (l *loop) passOn(p *publication, from *router.Member) {
 	l.sendToMember(p, m)
 }
 
-// deliverOne delivers p to one session of this loop.
-func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.Member, from int) {
+// deliverOne delivers p to one session of this loop. forwarded says that it was
+// routed to the session's place before this one (takeover.go).
+func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.Member, forwarded bool) {
 	cl := l.client(s.Ref)
 	if cl == nil { // the session ended while the message was on its way
 		if origin != nil {
@@ -75,7 +74,7 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		l.counters.Dropped[metrics.DropExpired]++ // [MQTT-3.3.2-5]
 		return
 	}
-	if cl.ext != nil && cl.ext.move != nil && l.hold(cl, p, s, origin, from) {
+	if cl.ext != nil && cl.ext.move != nil && l.hold(cl, p, s, origin, forwarded) {
 		return
 	}
 	if len(l.b.deliveries) > 0 && !l.mayGet(cl, p.topic) {

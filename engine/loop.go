@@ -170,12 +170,12 @@ func (l *loop) handle(it *item) {
 	case itemFan:
 		p := publication{}
 		p.fromMessage(it.msg, it.publisher)
-		l.fanOut(&p, it.subs, int(it.from))
+		l.fanOut(&p, it.subs)
 		l.done(&p)
-	case itemOne:
+	case itemOne, itemForwarded:
 		p := publication{}
 		p.fromMessage(it.msg, it.publisher)
-		l.deliverOne(&p, &it.one, it.origin, int(it.from))
+		l.deliverOne(&p, &it.one, it.origin, it.kind == itemForwarded)
 		l.done(&p)
 	case itemCall:
 		it.call(l)
@@ -214,7 +214,7 @@ func (l *loop) saturates(r *router.Route) bool {
 
 // callOn runs f on loop i, after all this loop posted there before.
 func (l *loop) callOn(i int, f func(*loop)) {
-	l.outboxes[i].add(item{kind: itemCall, from: uint8(l.id), call: f})
+	l.outboxes[i].add(item{kind: itemCall, call: f})
 }
 
 // flushDirty writes each dirty connection's frames, one write each.

@@ -10,7 +10,6 @@ import (
 // item is one entry of a mailbox. What it carries belongs to the receiver.
 type item struct {
 	kind itemKind
-	from uint8 // loop that posted it
 	// fan: one message for subs, all on the receiving loop; one reference goes along.
 	msg       *message.Message
 	subs      []router.Subscriber // shared, immutable
@@ -25,9 +24,10 @@ type item struct {
 type itemKind uint8
 
 const (
-	itemFan  itemKind = iota // message to subs
-	itemOne                  // message to one
-	itemCall                 // call, on the receiving loop
+	itemFan       itemKind = iota // message to subs
+	itemOne                       // message to one
+	itemForwarded                 // the same, routed to where the session was before (takeover.go)
+	itemCall                      // call, on the receiving loop
 )
 
 // size is what the entry counts against the mailbox's bound.

@@ -220,7 +220,7 @@ func (l *loop) publish(p *publication) codec.ReasonCode {
 		}
 		matched = true
 		if i == l.id {
-			l.fanOut(p, subs, l.id)
+			l.fanOut(p, subs)
 		} else {
 			l.fanOutTo(i, p, subs)
 		}
@@ -253,7 +253,7 @@ func (l *loop) fanOutTo(i int, p *publication, subs []router.Subscriber) {
 	}
 	m := l.own(p)
 	m.Retain()
-	l.outboxes[i].add(item{kind: itemFan, from: uint8(l.id), msg: m, subs: subs, publisher: p.publisher})
+	l.outboxes[i].add(item{kind: itemFan, msg: m, subs: subs, publisher: p.publisher})
 }
 
 // credit reports whether loop i's mailbox takes p: QoS 0 is dropped at its bound.

@@ -109,6 +109,7 @@ func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode,
 	if f.RetainHandling == 2 || f.RetainHandling == 1 && !isNew {
 		return codec.ReasonCode(s.qos), nil
 	}
+	cl.dropReplay(s.filter) // of the subscription before, also when nothing is retained now
 	return codec.ReasonCode(s.qos), l.newReplay(s)
 }
 

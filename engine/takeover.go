@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/internal/directory"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/message"
@@ -16,18 +17,19 @@ import (
 //	fetch  ---------------------->  depart: end the old connection,
 //	                                re-point the subscriptions,
 //	arrive <----------------------  send the session,
-//	CONNACK; hold what comes        forward what still comes,
-//	from loops other than P         fence -----------------------> answer in order:
+//	CONNACK; hold what is           forward what still comes,
+//	routed here                     fence -----------------------> answer in order:
 //	                                fenced <---------------------- nothing for the old
 //	settle <----------------------  after the last answer            place is behind it
 //	deliver what was held
 //
 // Mailboxes keep the order of each sender. So when P has every answer, all
 // that was routed to the old place has reached P and was forwarded to N ahead
-// of settle; only then N lets out what was routed to the new place. Messages
-// that P itself routes come behind the session in one mailbox and need no
-// holding. Claims that arrive while a session is on its way wait for it: the
-// directory orders them, each names the claimant before it.
+// of settle; only then N lets out what was routed to the new place, whoever
+// routed it: P's own are behind the session in one mailbox, but their publisher
+// may have come to P since, and be overtaken by what N holds of it from before.
+// Claims that arrive while a session is on its way wait for it: the directory
+// orders them, each names the claimant before it.
 //
 // Subscriptions are re-pointed one by one: a message that another loop routes
 // just then may reach a session with overlapping subscriptions by both places,
@@ -37,10 +39,9 @@ type move struct {
 	// that connection is gone; its CONNECT is in connExt.connecting.
 	arriving bool
 	conn     *conn
-	from     int // the loop the session comes from
 
 	// holding: the session is here, but older messages for it may still be on
-	// their way through from.
+	// their way through the loop it came from.
 	holding bool
 	held    []heldMessage
 
@@ -65,7 +66,6 @@ type heldMessage struct {
 	sub       router.Subscriber
 	publisher router.Ref
 	origin    *router.Member
-	from      int
 }
 
 // moved is what goes from loop to loop.
@@ -88,11 +88,11 @@ func (cl *client) moving() *move {
 
 // fetch asks the loop that had the session for it; c waits.
 func (l *loop) fetch(c *conn, cn *connecting, cl *client, old router.Ref) {
-	m := &move{arriving: true, from: refLoop(old)}
+	m := &move{arriving: true}
 	cl.extend().move = m
 	l.wait(c, cn, m)
 	to, clean := cl.ref, cn.CleanStart
-	l.callOn(m.from, func(p *loop) { p.depart(old, claim{to, clean}) })
+	l.callOn(refLoop(old), func(p *loop) { p.depart(old, claim{to, clean}) })
 }
 
 // wait makes c wait for the session that m brings.
@@ -209,14 +209,28 @@ func (l *loop) arriveFor(c *conn, cl *client, present bool) {
 	switch {
 	case !present || !cn.CleanStart:
 		l.open(c, cn, cl, present)
-	case cl.ext.move.claim != nil: // newer connections than c have the client identifier
-		c.drop("session taken over")
-		l.endSession(cl)
-	default: // a later connection than the one that fetched it
-		l.endSession(cl)
-		l.accept(c, cn)
+	default:
+		l.openAnew(c, cn, cl)
 	}
 	c.resumeReading()
+}
+
+// openAnew ends a session that came for another connection than c, which
+// wants a new one. Messages for the old one are still on their way to its
+// reference, so the new one has its own. Newer connections may have the client
+// identifier by then, whether their claim has come here or not: c gives way.
+func (l *loop) openAnew(c *conn, cn *connecting, old *client) {
+	cl := &client{}
+	cl.Init(cn.ClientID, l.b.limits)
+	l.allocate(cl)
+	owns := l.b.directory.Replace(cl.ClientID, directory.Place(old.ref), directory.Place(cl.ref))
+	l.endSession(old)
+	if !owns {
+		l.vacate(cl)
+		c.drop("session taken over")
+		return
+	}
+	l.open(c, cn, cl, false)
 }
 
 // settle lets out what was held, and serves the next claim.
@@ -231,7 +245,7 @@ func (l *loop) settle(ref router.Ref) {
 		h := &m.held[i]
 		p := publication{}
 		p.fromMessage(h.message, h.publisher)
-		l.deliverOne(&p, &h.sub, h.origin, h.from)
+		l.deliverOne(&p, &h.sub, h.origin, false)
 		l.done(&p)
 	}
 	if m.claim != nil {
@@ -261,7 +275,7 @@ func (l *loop) endMove(cl *client) {
 
 // hold keeps, forwards or lets through a message for a session on the move.
 // It reports whether it took the message.
-func (l *loop) hold(cl *client, p *publication, sub *router.Subscriber, origin *router.Member, from int) bool {
+func (l *loop) hold(cl *client, p *publication, sub *router.Subscriber, origin *router.Member, forwarded bool) bool {
 	m := cl.ext.move
 	switch {
 	case m.departed:
@@ -269,16 +283,16 @@ func (l *loop) hold(cl *client, p *publication, sub *router.Subscriber, origin *
 		one.Ref = m.to
 		msg := l.own(p)
 		msg.Retain()
-		l.outboxes[refLoop(m.to)].add(item{kind: itemOne, from: uint8(l.id), msg: msg, one: one, origin: origin,
+		l.outboxes[refLoop(m.to)].add(item{kind: itemForwarded, msg: msg, one: one, origin: origin,
 			publisher: p.publisher})
-	case m.holding && from == m.from:
+	case m.holding && forwarded:
 		return false
 	case l.b.limits.Messages >= 0 && len(m.held) >= l.b.limits.Messages:
 		l.counters.Dropped[metrics.DropQueueFull]++
 	default:
 		msg := l.own(p)
 		msg.Retain()
-		m.held = append(m.held, heldMessage{msg, *sub, p.publisher, origin, from})
+		m.held = append(m.held, heldMessage{msg, *sub, p.publisher, origin})
 	}
 	return true
 }

@@ -45,6 +45,19 @@ func (d *Directory) Claim(clientID string, p Place) (old Place, had bool) {
 	return old, had
 }
 
+// Replace makes p the owner of clientID in the place of old, and reports
+// whether it did: not when old has lost it meanwhile.
+func (d *Directory) Replace(clientID string, old, p Place) bool {
+	s := d.shard(clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if owner, ok := s.places[clientID]; !ok || owner != old {
+		return false
+	}
+	s.places[clientID] = p
+	return true
+}
+
 // Release deletes clientID if p still owns it, and reports whether it did.
 func (d *Directory) Release(clientID string, p Place) bool {
 	s := d.shard(clientID)
