@@ -184,10 +184,13 @@ func (s *sim) resolveAlias(c *simConn, p *codec.Publish) {
 func (s *sim) account(c *simConn, p *codec.Publish, key string) {
 	r := s.record(c, p, key)
 	k := s.replayed(c, p, key)
-	if r != nil && k != nil && r.qos == 0 && r.conn != c {
-		r = nil // QoS 0 that was lost
+	either := r != nil && k != nil && r.qos == 0 && r.conn != c
+	if either {
+		r = nil // QoS 0 that was lost, or was between loops when c began
 	}
 	switch {
+	case either && k.conn != c: // not to be told apart, and neither is owed
+		s.checkForwarded(c, p, s.keptAs(string(p.Topic), string(p.Payload)))
 	case r != nil:
 		r.sent = true
 		s.checkForwarded(c, p, r.simMessage)
