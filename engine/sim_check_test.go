@@ -296,10 +296,10 @@ func (s *sim) sharedFor(c *simConn, p *codec.Publish, key string) *simShared {
 				continue
 			}
 			if !again && g.to == nil || again && g.to != nil && g.to != c.sess && g.to.mayHaveEnded() && g.qos == 1 {
-				if !g.expired(s.now()) {
+				if !g.expired(s.now()) && !g.group.left && g.number > g.group.doubt {
 					return g
 				}
-				late = g
+				late = g // not owed: any other is told first
 			}
 		}
 		if late != nil {
