@@ -251,7 +251,9 @@ func (s *sim) replayed(c *simConn, p *codec.Publish, key string) (may *simReplay
 		if r.seen[string(p.Topic)] || !s.replays(c, r, p, key) {
 			continue
 		}
-		must := slices.ContainsFunc(r.must, func(k *simKept) bool { return k.key() == key })
+		// One that has been replaced is over soon; only what is sent again may
+		// as well be of the one after it, which is owed.
+		must := (r.by == nil || !p.Dup) && slices.ContainsFunc(r.must, func(k *simKept) bool { return k.key() == key })
 		if must && (p.QoS > 0 || r.conn == c) {
 			return r
 		}
