@@ -186,6 +186,7 @@ func (s *sim) account(c *simConn, p *codec.Publish, key string) {
 	k := s.replayed(c, p, key)
 	either := r != nil && k != nil && r.qos == 0 && r.conn != c
 	if either {
+		r.unsure = true
 		r = nil // QoS 0 that was lost, or was between loops when c began
 	}
 	switch {
@@ -194,7 +195,7 @@ func (s *sim) account(c *simConn, p *codec.Publish, key string) {
 	case r != nil:
 		r.sent = true
 		s.checkForwarded(c, p, r.simMessage)
-		if k == nil { // else it may be the other one
+		if k == nil && !r.unsure { // else it may be the other one
 			s.checkOrder(c, r)
 		}
 	case k != nil:

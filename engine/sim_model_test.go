@@ -63,6 +63,7 @@ type simRecord struct {
 	ids    []uint32
 	conn   *simConn // attached then
 	sent   bool
+	unsure bool // a replay of the same message was taken for it, or it for the replay
 }
 
 // orderKey names what keeps its order. A publisher that comes back without its
