@@ -266,11 +266,18 @@ func (l *loop) endMove(cl *client) {
 		return
 	}
 	l.serve(m.claim, nil)
-	for i := range m.held {
-		l.counters.Dropped[metrics.DropSessionEnded]++
-		m.held[i].message.Release(l.pool)
-	}
 	cl.ext.move = nil
+	for i := range m.held {
+		h := &m.held[i]
+		p := publication{}
+		p.fromMessage(h.message, h.publisher)
+		if h.origin != nil {
+			l.passOn(&p, h.origin)
+		} else {
+			l.counters.Dropped[metrics.DropSessionEnded]++
+		}
+		l.done(&p)
+	}
 }
 
 // hold keeps, forwards or lets through a message for a session on the move.
