@@ -213,18 +213,27 @@ func (s *sim) account(c *simConn, p *codec.Publish, key string) {
 
 // record finds the delivery among those that follow from subscriptions. Of
 // several alike it is the first; rather one that is not expired and, at QoS 0,
-// that this connection was there for.
+// that this connection was there for; best one that does not expire at all.
 func (s *sim) record(c *simConn, p *codec.Publish, key string) (first *simRecord) {
+	var brief *simRecord
 	for _, r := range c.sess.byKey[key] {
 		if r.sent || r.qos != p.QoS || r.retain != p.Retain || c.version == codec.V5 && !sameIDs(p, r.ids) {
 			continue
 		}
 		if (r.qos > 0 || r.conn == c) && !r.expired(s.now()) {
-			return r
+			if r.expires == 0 {
+				return r
+			}
+			if brief == nil {
+				brief = r
+			}
 		}
 		if first == nil {
 			first = r
 		}
+	}
+	if brief != nil {
+		return brief
 	}
 	return first
 }
