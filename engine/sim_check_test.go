@@ -199,7 +199,7 @@ func (s *sim) account(c *simConn, p *codec.Publish, key string) {
 			s.checkOrder(c, r)
 		}
 	case k != nil:
-		k.seen[string(p.Topic)] = true
+		s.sawReplay(c, k, p, key)
 		s.checkForwarded(c, p, s.keptAs(string(p.Topic), string(p.Payload)))
 	default:
 		g := s.sharedFor(c, p, key)
@@ -261,9 +261,7 @@ func (s *sim) replayed(c *simConn, p *codec.Publish, key string) (may *simReplay
 		if r.seen[string(p.Topic)] || !s.replays(c, r, p, key) {
 			continue
 		}
-		// One that has been replaced is over soon; only what is sent again may
-		// as well be of the one after it, which is owed.
-		must := (r.by == nil || !p.Dup) && slices.ContainsFunc(r.must, func(k *simKept) bool { return k.key() == key })
+		must := slices.ContainsFunc(r.must, func(k *simKept) bool { return k.key() == key })
 		if must && (p.QoS > 0 || r.conn == c) {
 			return r
 		}
@@ -272,6 +270,21 @@ func (s *sim) replayed(c *simConn, p *codec.Publish, key string) (may *simReplay
 		}
 	}
 	return may
+}
+
+// sawReplay notes that a retained message came, by k. One that is sent again
+// may be of any SUBSCRIBE whose answer was lost, or of the one after it.
+func (s *sim) sawReplay(c *simConn, k *simReplay, p *codec.Publish, key string) {
+	name := string(p.Topic)
+	if !p.Dup {
+		k.seen[name] = true
+		return
+	}
+	for _, r := range c.sess.replays {
+		if !r.seen[name] && s.replays(c, r, p, key) {
+			r.maybe[name] = true
+		}
+	}
 }
 
 // replays reports whether p may come from r.

@@ -104,14 +104,14 @@ type simKept struct {
 
 // A simReplay is the delivery of retained messages that one SUBSCRIBE asked for.
 type simReplay struct {
-	sub  *simSub
-	at   clock.Time
-	conn *simConn
-	must []*simKept
-	seen map[string]bool
-	from int // it begins behind this acknowledgement on conn
-	by   *simConn
-	to   int // it was ended, if by is not nil: before this acknowledgement on by
+	sub         *simSub
+	at          clock.Time
+	conn        *simConn
+	must        []*simKept
+	seen, maybe map[string]bool // by topic: what it brought, what it may have brought
+	from        int             // it begins behind this acknowledgement on conn
+	by          *simConn
+	to          int // it was ended, if by is not nil: before this acknowledgement on by
 }
 
 // apply tells the model a packet that c's session handled.
@@ -197,7 +197,7 @@ func (s *sim) subscribe(c *simConn, f codec.Subscription, id uint32) {
 		return
 	}
 	c.dropReplays(sub.filter)
-	r := &simReplay{sub: sub, at: s.now(), conn: c, from: c.changes, seen: make(map[string]bool)}
+	r := &simReplay{sub: sub, at: s.now(), conn: c, from: c.changes, seen: make(map[string]bool), maybe: make(map[string]bool)}
 	for _, name := range slices.Concat(simTopics, s.willTopics()) {
 		if k := s.kept(name); k != nil && topic.Match(sub.match, name) {
 			r.must = append(r.must, k)
