@@ -273,10 +273,13 @@ func (s *sim) replayed(c *simConn, p *codec.Publish, key string) (may *simReplay
 }
 
 // sawReplay notes that a retained message came, by k. One that is sent again
-// may be of any SUBSCRIBE whose answer was lost, or of the one after it.
+// may be of any SUBSCRIBE whose answer was lost, or of the one after it; one of
+// QoS 0 may have been lost before, and now be of the next.
 func (s *sim) sawReplay(c *simConn, k *simReplay, p *codec.Publish, key string) {
 	name := string(p.Topic)
-	if !p.Dup {
+	if !p.Dup && (p.QoS > 0 || !slices.ContainsFunc(c.sess.replays, func(r *simReplay) bool {
+		return r != k && !r.seen[name] && s.replays(c, r, p, key)
+	})) {
 		k.seen[name] = true
 		return
 	}
