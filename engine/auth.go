@@ -49,7 +49,7 @@ func (c *conn) auth(body []byte) {
 	switch {
 	case a.Code == codec.ReAuthenticate && c.state == connOpen && c.ext.exchange == nil:
 		cn := &hook.Connect{ClientID: c.cl.ClientID, UserName: c.cl.identity().UserName, Version: c.version,
-			RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr()}
+			RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr(), Listener: c.door.name, TLS: c.sock.TLS()}
 		c.ext.exchange = &authExchange{Exchange: c.loop.b.enhanced[c.ext.method].Begin(cn), again: true}
 	case a.Code == codec.ContinueAuthentication && c.ext.exchange != nil:
 	default:

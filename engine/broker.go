@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,10 @@ type Broker struct {
 	messages  message.Shared
 
 	server *transport.Server // set by Start
+	addrs  []net.Addr        // set by Start
+
+	mu        sync.Mutex
+	listeners []*door // those that are open
 }
 
 // New checks the options and makes a broker that does not listen yet.
@@ -74,6 +79,11 @@ func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 	for i, h := range o.Hooks {
 		if err := b.addHook(h); err != nil {
 			return nil, fmt.Errorf("engine: hook %d: %w", i, err)
+		}
+	}
+	for _, l := range o.Listeners {
+		if _, err := b.addListener(l); err != nil {
+			return nil, err
 		}
 	}
 	now := clk.Now()
@@ -112,8 +122,8 @@ func (b *Broker) Start() error {
 		return errors.New("engine: broker was started before")
 	}
 	cfg := transport.Config{MaxConnections: b.opts.MaxConnections + connectionsBeyond, Logger: b.log}
-	for _, l := range b.opts.Listeners {
-		cfg.Addresses = append(cfg.Addresses, l.Address)
+	for _, in := range b.listeners {
+		cfg.Listeners = append(cfg.Listeners, in.via)
 	}
 	for _, l := range b.loops {
 		cfg.Loops = append(cfg.Loops, l)
@@ -122,7 +132,12 @@ func (b *Broker) Start() error {
 	if err != nil {
 		return err
 	}
+	for _, l := range cfg.Listeners {
+		b.addrs = append(b.addrs, s.Addr(l))
+	}
+	b.mu.Lock()
 	b.server = s
+	b.mu.Unlock()
 	return nil
 }
 
@@ -134,8 +149,9 @@ func (l *loop) Bound(w transport.Waker) {
 	l.mailbox.bind(w.Wake)
 }
 
-// Addrs are the addresses listened on, in the order of the options.
-func (b *Broker) Addrs() []net.Addr { return b.server.Addrs() }
+// Addrs are the addresses listened on from the start, in the order of the
+// options; nil for a listener without one.
+func (b *Broker) Addrs() []net.Addr { return b.addrs }
 
 // Connections is the number of open network connections.
 func (b *Broker) Connections() int { return int(b.open.Load()) }

@@ -40,6 +40,7 @@ var connNext = [connClosed + 1]uint8{ // bit s of connNext[c] set: s may follow 
 type conn struct {
 	loop  *loop
 	sock  transport.Socket
+	door  *door                      // by which it came
 	cl    *client                    // whose session it has; nil before connOpen and after
 	in    *bytebufferpool.ByteBuffer // what arrived of a packet that is not complete; nil when there is none
 	out   *bytebufferpool.ByteBuffer // frames made in this turn; nil when there are none
@@ -51,7 +52,6 @@ type conn struct {
 	keepAlive uint16 // seconds; 0 off
 	state     connState
 	version   codec.Version // 0 until CONNECT
-	listener  uint8         // index in Options.Listeners
 	index     uint32        // in loop.conns
 	dirty     bool          // in loop.dirty
 	congested bool          // in loop.congested
@@ -82,8 +82,7 @@ const (
 const lingering = time.Second
 
 func newConn(l *loop, s transport.Socket) *conn {
-	c := &conn{loop: l, sock: s, lastSeen: l.ticks}
-	c.listener = uint8(s.Listener())
+	c := &conn{loop: l, sock: s, door: s.Listener().(*door), lastSeen: l.ticks}
 	c.timer.Owner = c
 	c.arm(timerConnect, l.b.opts.ConnectTimeout)
 	return c

@@ -71,6 +71,7 @@ func (c *conn) describe(p *codec.Connect) (*connecting, codec.ReasonCode, string
 		ClientID: string(p.ClientID), UserName: string(p.UserName), Password: append([]byte(nil), p.Password...),
 		HasUserName: p.HasUserName, HasPassword: p.HasPassword, Version: p.Version,
 		CleanStart: p.CleanStart, KeepAlive: p.KeepAlive, RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr(),
+		Listener: c.door.name, TLS: c.sock.TLS(),
 	}, keepAlive: p.KeepAlive}
 	if len(p.ClientID) == 0 && (o.EmptyClientID || p.Version == codec.V31 || p.Version == codec.V311 && !p.CleanStart) {
 		return nil, codec.ClientIdentifierNotValid, "an empty client identifier is not allowed here" // [MQTT-3.1.3-8], M31-emptyid
@@ -138,7 +139,7 @@ func (c *conn) authenticate(cn *connecting) codec.ReasonCode {
 			return code
 		}
 	}
-	if len(c.loop.b.authenticators) == 0 && !cn.HasUserName && !c.loop.b.opts.Listeners[c.listener].Anonymous {
+	if len(c.loop.b.authenticators) == 0 && !cn.HasUserName && !c.door.Anonymous {
 		return codec.NotAuthorized
 	}
 	return codec.Success

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -42,6 +43,7 @@ func newRig(tb testing.TB, loops int) *rig {
 // sink is a socket that counts.
 type sink struct {
 	conn    transport.Peer
+	door    *door
 	written int
 	last    []byte // of the last write, when keep is set
 	keep    bool
@@ -53,16 +55,17 @@ func (s *sink) Write(b []byte) {
 		s.last = append(s.last[:0], b...)
 	}
 }
-func (s *sink) Buffered() int        { return 0 }
-func (s *sink) Close()               { s.conn.Closed(io.EOF) }
-func (s *sink) CloseWrite() error    { return nil }
-func (s *sink) Listener() int        { return 0 }
-func (s *sink) RemoteAddr() net.Addr { return nil }
-func (s *sink) LocalAddr() net.Addr  { return nil }
+func (s *sink) Buffered() int             { return 0 }
+func (s *sink) Close()                    { s.conn.Closed(io.EOF) }
+func (s *sink) CloseWrite() error         { return nil }
+func (s *sink) Listener() any             { return s.door }
+func (s *sink) TLS() *tls.ConnectionState { return nil }
+func (s *sink) RemoteAddr() net.Addr      { return nil }
+func (s *sink) LocalAddr() net.Addr       { return nil }
 
 // client connects on a loop and sends the packets.
 func (r *rig) client(loop int, id string, packets ...[]byte) *sink {
-	s := &sink{}
+	s := &sink{door: r.b.listeners[0]}
 	s.conn = r.b.loops[loop].Opened(s)
 	s.conn.Received(connectPacket(codec.V311, id, true))
 	for _, p := range packets {

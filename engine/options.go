@@ -62,13 +62,6 @@ type Options struct {
 	SysInterval   time.Duration // of $SYS; 0: 10 s; negative: none
 }
 
-// A Listener is one address to accept clients on.
-type Listener struct {
-	Address   string // host:port; port 0 picks one
-	Anonymous bool   // clients without user name may come in
-	Sys       bool   // clients may read $SYS, where no hook.Authorizer decides
-}
-
 // Limit is a bound: 0 means the default, [Unlimited] none.
 type Limit int64
 
@@ -137,8 +130,8 @@ func (o Options) Validate() error {
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf("engine: "+format, a...)) }
 	for _, l := range o.Listeners {
-		if _, _, err := net.SplitHostPort(l.Address); err != nil {
-			bad("listener %q: want host:port", l.Address)
+		if err := l.validate(); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if len(o.Listeners) > maxListeners {

@@ -143,7 +143,7 @@ func (c *conn) mayRead(filter string) bool {
 		return b.may(c.cl.identity(), hook.Subscribe, []byte(filter))
 	}
 	if isSys(filter) {
-		return b.opts.Listeners[c.listener].Sys
+		return c.door.Sys
 	}
 	return true
 }

@@ -10,6 +10,7 @@
 package hook
 
 import (
+	"crypto/tls"
 	"net"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -27,8 +28,10 @@ type Connect struct {
 	CleanStart  bool
 	KeepAlive   uint16 // seconds
 	Properties  codec.Properties
-	RemoteAddr  net.Addr
+	RemoteAddr  net.Addr // the client's, also behind a proxy that tells it
 	LocalAddr   net.Addr
+	Listener    string               // name of the listener it came by
+	TLS         *tls.ConnectionState // shared: read only; nil without TLS
 }
 
 // An Authenticator decides on a connection (MQTT 5.0 section 4.12, 3.1.4).

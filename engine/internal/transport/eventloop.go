@@ -98,9 +98,6 @@ func (s *Server) bind(el gnet.EventLoop) *eventLoop {
 		l.el = el
 		l.mu.Unlock()
 		l.owner.Bound(l)
-		if len(s.bound) == len(s.loops) && !s.started() {
-			close(s.ready)
-		}
 	}
 	return l
 }
@@ -125,9 +122,7 @@ func (s *Server) probeNext(ending <-chan struct{}) error {
 		return os.NewSyscallError("socketpair", err)
 	}
 	defer syscall.Close(fds[1])
-	f := os.NewFile(uintptr(fds[0]), "probe")
-	defer f.Close()
-	c, err := net.FileConn(f)
+	c, err := connOf(fds[0])
 	if err != nil {
 		return err
 	}

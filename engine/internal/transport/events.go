@@ -3,14 +3,9 @@ package transport
 import (
 	"fmt"
 	"log/slog"
-	"net"
-	"runtime/debug"
-	"syscall"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
-
-	"github.com/wheelmq/wheelmq/engine/internal/invariant"
 )
 
 // events is gnet's handler: it turns gnet's callbacks into calls on Loop and Peer.
@@ -26,7 +21,7 @@ type events struct {
 func (e *events) OnBoot(eng gnet.Engine) gnet.Action {
 	e.s.release()
 	e.s.mu.Lock()
-	e.s.engine = eng
+	e.s.engine, e.s.running = eng, true
 	e.s.mu.Unlock()
 	return gnet.None
 }
@@ -34,6 +29,9 @@ func (e *events) OnBoot(eng gnet.Engine) gnet.Action {
 // OnShutdown runs before the loops end, whatever ends them.
 func (e *events) OnShutdown(gnet.Engine) {
 	close(e.ending)
+	e.s.mu.Lock()
+	e.s.running = false
+	e.s.mu.Unlock()
 	for _, l := range e.s.loops {
 		l.unbind()
 	}
@@ -41,58 +39,106 @@ func (e *events) OnShutdown(gnet.Engine) {
 
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	l := e.s.bind(c.EventLoop())
-	if _, ok := c.Context().(probe); ok {
+	var in *listening
+	a, _ := c.Context().(*arrival)
+	switch c.Context().(type) {
+	case probe:
 		c.SetContext(nil)
 		return nil, gnet.Close
+	case *arrival:
+		in = a.in
+	default:
+		in = e.s.arrived(c.LocalAddr())
 	}
-	if int(e.s.conns.Add(1)) > e.s.cfg.MaxConnections || c.Fd() >= e.s.descriptors {
-		return nil, e.refuse()
+	c.SetContext(nil)
+	if in == nil {
+		return nil, gnet.Close
 	}
-	sock := &socket{gc: c, server: e.s}
-	sock.peer = l.owner.Opened(sock)
-	if sock.peer == nil {
-		return nil, e.refuse()
+	conns, by := int(e.s.conns.Add(1)), int(in.conns.Add(1))
+	if conns > e.s.cfg.MaxConnections || in.MaxConnections > 0 && by > in.MaxConnections || e.s.outOfDescriptors(c.Fd()) {
+		return nil, e.refuse(in)
 	}
-	c.SetContext(sock)
+	if !e.s.open(l, c, in, a) {
+		return nil, e.refuse(in)
+	}
 	return nil, gnet.None
 }
 
+// open makes a socket of c and tells the owner of its loop.
+func (s *Server) open(l *eventLoop, c gnet.Conn, in *listening, a *arrival) bool {
+	if a == nil || a.remote == nil {
+		sock := &socket{gc: c, in: in}
+		sock.peer = l.owner.Opened(sock)
+		c.SetContext(sock)
+		return sock.peer != nil
+	}
+	sock := &layered{socket: socket{gc: c, in: in}, remote: a.remote, local: a.local, tlsState: a.tls}
+	sock.peer = l.owner.Opened(sock)
+	c.SetContext(sock)
+	return sock.peer != nil
+}
+
+// outOfDescriptors reports whether a connection with descriptor fd is one too
+// many for the process, and logs when that begins and when it is over.
+func (s *Server) outOfDescriptors(fd int) bool {
+	out := fd >= s.descriptors
+	if out != s.crowded.Load() && s.crowded.CompareAndSwap(!out, out) {
+		if out {
+			s.cfg.Logger.Warn("the process has nearly as many files open as it may: new connections are refused until others end; raise the limit of open files (ulimit -n, LimitNOFILE) to serve more",
+				"limit", s.descriptors, "connections", s.conns.Load())
+		} else {
+			s.cfg.Logger.Info("descriptors are free again: new connections are served", "connections", s.conns.Load())
+		}
+	}
+	return out
+}
+
 // refuse closes a connection that was counted and is not wanted.
-func (e *events) refuse() gnet.Action {
+func (e *events) refuse(in *listening) gnet.Action {
+	in.conns.Add(-1)
 	e.s.conns.Add(-1)
 	e.s.refused.Add(1)
 	return gnet.Close
 }
 
 func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
-	sock, ok := c.Context().(*socket)
-	if !ok {
+	switch sock := c.Context().(type) {
+	case *socket:
+		if b, _ := c.Next(-1); len(b) > 0 {
+			defer sock.guard(sock)
+			sock.peer.Received(b)
+		}
+	case *layered:
+		if b, _ := c.Next(-1); len(b) > 0 {
+			defer sock.guard(sock)
+			sock.received(b)
+		}
+	default:
 		return gnet.Close
 	}
-	b, _ := c.Next(-1)
-	if len(b) == 0 {
-		return gnet.None
-	}
-	defer sock.guard()
-	sock.peer.Received(b)
 	return gnet.None
 }
 
 func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
-	sock, ok := c.Context().(*socket)
-	if !ok {
-		return gnet.None
+	switch sock := c.Context().(type) {
+	case *socket:
+		sock.ended(err)
+	case *layered:
+		sock.release()
+		sock.ended(err)
 	}
-	e.s.conns.Add(-1)
-	sock.closed = true
-	defer sock.guard()
-	sock.peer.Closed(err)
 	return gnet.None
 }
 
 func (e *events) OnTick() (time.Duration, gnet.Action) {
 	if !e.booted {
 		err := e.s.bindAll(e.ending)
+		if err == nil {
+			err = e.s.silenceClosed()
+		}
+		if err == nil && !e.s.started() {
+			close(e.s.ready)
+		}
 		e.booted = err == nil
 		if err != nil {
 			e.s.cfg.Logger.Error("cannot reach an event loop", "error", err)
@@ -108,68 +154,6 @@ func (e *events) OnTick() (time.Duration, gnet.Action) {
 		l.tick()
 	}
 	return TickInterval, gnet.None
-}
-
-// socket is a gnet connection with its own closed flag. Loop goroutine only.
-type socket struct {
-	gc     gnet.Conn
-	peer   Peer
-	server *Server
-	closed bool
-}
-
-func (s *socket) Write(b []byte) {
-	if !s.closed {
-		_, _ = s.gc.Write(b) // an error closes the connection: Closed has been called
-	}
-}
-
-func (s *socket) Buffered() int {
-	if s.closed {
-		return 0
-	}
-	return s.gc.OutboundBuffered()
-}
-
-func (s *socket) Close() {
-	if !s.closed {
-		_ = s.gc.EventLoop().Close(s.gc)
-	}
-}
-
-func (s *socket) CloseWrite() error {
-	if s.closed {
-		return net.ErrClosed
-	}
-	return syscall.Shutdown(s.gc.Fd(), syscall.SHUT_WR)
-}
-
-func (s *socket) Listener() int {
-	local, ok := s.gc.LocalAddr().(*net.TCPAddr)
-	if !ok || len(s.server.addrs) < 2 {
-		return 0
-	}
-	for i, a := range s.server.addrs {
-		if t := a.(*net.TCPAddr); t.Port == local.Port && (t.IP.Equal(local.IP) || t.IP.IsUnspecified()) {
-			return i
-		}
-	}
-	return 0
-}
-
-func (s *socket) RemoteAddr() net.Addr { return s.gc.RemoteAddr() }
-func (s *socket) LocalAddr() net.Addr  { return s.gc.LocalAddr() }
-
-// guard drops the one connection whose handling panicked.
-func (s *socket) guard() {
-	if invariant.Enabled {
-		return
-	}
-	if r := recover(); r != nil {
-		s.server.panics.Add(1)
-		s.server.cfg.Logger.Error("connection dropped: its handling panicked", "panic", r, "stack", string(debug.Stack()))
-		s.Close()
-	}
 }
 
 // quiet passes gnet's warnings and errors on and drops the rest.

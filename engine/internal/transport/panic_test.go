@@ -29,10 +29,10 @@ func TestPanics(t *testing.T) {
 		l.closed = func(*testPeer, error) { panic("closed") }
 		l.onTick, l.onWake = boom(&tick), boom(&wake)
 	})
-	other := dial(t, s.Addrs()[0])
+	other := dial(t, addrs(s)[0])
 	f := func(what string, panics uint64, begin func(c net.Conn)) {
 		t.Helper()
-		c := dial(t, s.Addrs()[0])
+		c := dial(t, addrs(s)[0])
 		exchange(t, c, "x", "x")
 		begin(c)
 		eventually(t, what+" is counted", func() bool { return s.Panics() == panics })

@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"github.com/panjf2000/gnet/v2/pkg/logging"
-	sockopt "github.com/panjf2000/gnet/v2/pkg/socket"
 )
 
 // TickInterval is the time between two Ticked calls of a loop.
@@ -33,9 +30,9 @@ const restartPause = 200 * time.Millisecond
 
 // Config says where to listen and who owns the loops.
 type Config struct {
-	Addresses      []string // TCP, host:port; port 0 picks one
-	Loops          []Loop   // one per event loop
-	MaxConnections int      // more are closed as they are accepted
+	Listeners      []*Listener // open from the start
+	Loops          []Loop      // one per event loop
+	MaxConnections int         // more are closed as they are accepted
 	Logger         *slog.Logger
 }
 
@@ -43,10 +40,9 @@ type Config struct {
 type Server struct {
 	// immutable after Listen
 	cfg         Config
-	addrs       []net.Addr
-	urls        []string // the same for gnet
 	loops       []*eventLoop
-	descriptors int // a connection with this descriptor or a higher one is closed
+	static      []*listening // those that gnet listens for
+	descriptors int          // a connection with this descriptor or a higher one is closed
 
 	// any goroutine
 	conns    atomic.Int64
@@ -59,11 +55,20 @@ type Server struct {
 	done     chan struct{} // closed when the loops have ended for good
 	err      error         // valid after done: what gnet's last run returned
 
+	next     atomic.Uint32  // loop of the next connection that is handed over
+	crowded  atomic.Bool    // connections are refused for want of descriptors
+	arriving sync.WaitGroup // connections on their way to a loop, and who accepts them
+
+	placeholder net.Addr // of gnet when it has nothing to listen on; run's goroutine, and the ticker's
+
 	held []net.Listener // until gnet listens; run's goroutine once it runs
 
-	mu     sync.Mutex
-	bound  map[gnet.EventLoop]*eventLoop // gnet's loop -> ours; grows to len(loops)
-	engine gnet.Engine                   // of the current run
+	mu        sync.Mutex
+	listeners map[*Listener]*listening
+	closed    bool                          // no listener opens any more
+	running   bool                          // gnet has its listeners
+	bound     map[gnet.EventLoop]*eventLoop // gnet's loop -> ours; grows to len(loops)
+	engine    gnet.Engine                   // of the current run
 }
 
 // Listen binds all addresses, starts the loops and returns when each of them runs.
@@ -78,17 +83,22 @@ func Listen(cfg Config) (*Server, error) {
 		ready:       make(chan struct{}),
 		failed:      make(chan error, 1),
 		done:        make(chan struct{}),
+		listeners:   make(map[*Listener]*listening),
 	}
 	for _, l := range cfg.Loops {
 		s.loops = append(s.loops, &eventLoop{server: s, owner: l})
 	}
-	if err := s.resolve(); err != nil {
-		s.release()
-		return nil, err
+	for _, l := range cfg.Listeners {
+		if err := s.prepare(l); err != nil {
+			s.closeListeners()
+			s.release()
+			return nil, err
+		}
 	}
 	go s.run()
 	select {
 	case <-s.ready:
+		s.acceptAll()
 		return s, nil
 	case <-s.done:
 		if s.err == nil {
@@ -101,71 +111,6 @@ func Listen(cfg Config) (*Server, error) {
 	}
 }
 
-// resolve binds each address without SO_REUSEPORT first: that finds a port in
-// use, which SO_REUSEPORT would hide, and settles port 0. The ports stay held
-// until gnet has them too, so that nobody comes between.
-func (s *Server) resolve() error {
-	for _, a := range s.cfg.Addresses {
-		network, everyAddress := family(a)
-		l, err := net.Listen(network, a)
-		if err != nil {
-			return fmt.Errorf("transport: cannot listen: %w", err)
-		}
-		s.held = append(s.held, l)
-		if err := share(l); err != nil {
-			return fmt.Errorf("transport: cannot listen: %w", err)
-		}
-		s.addrs = append(s.addrs, l.Addr())
-		url := l.Addr().String()
-		if everyAddress {
-			url = fmt.Sprintf(":%d", l.Addr().(*net.TCPAddr).Port) // gnet reads [::] as IPv6 only
-		}
-		s.urls = append(s.urls, "tcp://"+url)
-	}
-	return nil
-}
-
-// share lets gnet bind the address of l beside it. Linux looks at the option
-// when the second socket is bound; elsewhere it had to be set before l was
-// bound, so there l gives way at once.
-func share(l net.Listener) error {
-	if runtime.GOOS != "linux" {
-		return l.Close()
-	}
-	raw, err := l.(*net.TCPListener).SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = sockopt.SetReuseport(int(fd), 1) }); err != nil {
-		return err
-	}
-	return failed
-}
-
-// release lets go of the ports that resolve held.
-func (s *Server) release() {
-	for _, l := range s.held {
-		l.Close()
-	}
-	s.held = nil
-}
-
-// family is the network to bind a on, so that net opens the same families as
-// gnet: net would take 0.0.0.0 for both. An empty host is every address of both.
-func family(a string) (network string, everyAddress bool) {
-	host, _, _ := net.SplitHostPort(a) // net.Listen reports what is wrong
-	ip, err := netip.ParseAddr(host)
-	switch {
-	case err != nil:
-		return "tcp", host == ""
-	case ip.Is4():
-		return "tcp4", false
-	default:
-		return "tcp6", false
-	}
-}
-
 // run keeps gnet's engine running until Stop. It ends by itself when accept
 // fails, as it does when the rest of the process took all descriptors: all
 // connections are closed then, and the loops start anew.
@@ -174,7 +119,11 @@ func (s *Server) run() {
 	defer s.release() // if gnet could not bind
 	for {
 		s.bound = make(map[gnet.EventLoop]*eventLoop, len(s.loops))
-		s.err = gnet.Rotate(&events{s: s, ending: make(chan struct{})}, s.urls,
+		var urls []string
+		if urls, s.err = s.urls(); s.err != nil {
+			return
+		}
+		s.err = gnet.Rotate(&events{s: s, ending: make(chan struct{})}, urls,
 			gnet.WithNumEventLoop(len(s.loops)), gnet.WithReusePort(true), gnet.WithReuseAddr(true),
 			gnet.WithTicker(true), gnet.WithReadBufferCap(readBufferBytes),
 			gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithTCPKeepAlive(tcpKeepAlive),
@@ -198,9 +147,6 @@ func (s *Server) started() bool {
 	}
 }
 
-// Addrs are the addresses listened on, in the order of the configuration.
-func (s *Server) Addrs() []net.Addr { return s.addrs }
-
 // Connections is the number open now. Any goroutine.
 func (s *Server) Connections() int { return int(s.conns.Load()) }
 
@@ -220,6 +166,7 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // be called more than once.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
+	s.closeListeners()
 	for {
 		s.mu.Lock()
 		engine := s.engine

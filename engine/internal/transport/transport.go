@@ -1,6 +1,9 @@
 package transport
 
-import "net"
+import (
+	"crypto/tls"
+	"net"
+)
 
 // A Loop is the owner of everything on one event loop. Its methods run on that
 // loop's goroutine, never two at a time.
@@ -37,11 +40,14 @@ type Socket interface {
 	// CloseWrite ends this side's stream, when all was handed to the kernel:
 	// the peer can still read what was sent before.
 	CloseWrite() error
-	// Listener is the index in Config.Addresses of where it came in.
-	Listener() int
+	// Listener is the Owner of the listener by which it came.
+	Listener() any
 	// RemoteAddr and LocalAddr are valid until Peer.Closed returns.
 	RemoteAddr() net.Addr
 	LocalAddr() net.Addr
+	// TLS is the state of its TLS, valid when the first bytes were received;
+	// nil without.
+	TLS() *tls.ConnectionState
 }
 
 // A Waker makes a loop run its Woken method soon. Any goroutine.

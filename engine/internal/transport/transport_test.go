@@ -101,7 +101,7 @@ func (p *testPeer) Closed(err error) {
 // listen runs a server whose loops set makes; it ends with the test.
 func listen(t *testing.T, loops int, edit func(c *Config), set func(l *testLoop)) (*Server, []*testLoop) {
 	t.Helper()
-	cfg := Config{Addresses: []string{"127.0.0.1:0"}, MaxConnections: 1000, Logger: slog.New(slog.DiscardHandler)}
+	cfg := Config{Listeners: at("127.0.0.1:0"), MaxConnections: 1000, Logger: slog.New(slog.DiscardHandler)}
 	var owners []*testLoop
 	for range loops {
 		l := &testLoop{t: t}
@@ -122,6 +122,22 @@ func listen(t *testing.T, loops int, edit func(c *Config), set func(l *testLoop)
 	return s, owners
 }
 
+// at makes listeners that know their index.
+func at(addresses ...string) (ls []*Listener) {
+	for i, a := range addresses {
+		ls = append(ls, &Listener{Address: a, Owner: i})
+	}
+	return ls
+}
+
+// addrs are what s was started to listen on.
+func addrs(s *Server) (as []net.Addr) {
+	for _, l := range s.cfg.Listeners {
+		as = append(as, s.Addr(l))
+	}
+	return as
+}
+
 func stop(t *testing.T, s *Server) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -133,7 +149,7 @@ func stop(t *testing.T, s *Server) {
 
 func dial(t *testing.T, a net.Addr) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", a.String())
+	c, err := net.Dial(a.Network(), a.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +198,7 @@ func TestEveryLoopIsBoundAndTicks(t *testing.T) {
 	}
 	var all sync.WaitGroup
 	for range 100 {
-		c := dial(t, s.Addrs()[0])
+		c := dial(t, addrs(s)[0])
 		all.Go(func() {
 			_, _ = io.WriteString(c, "x")
 			_, _ = io.ReadFull(c, make([]byte, 1))
@@ -245,7 +261,7 @@ func TestWakeFromTheLoopItself(t *testing.T) {
 		}
 	})
 	owners[0].waker.Wake()
-	exchange(t, dial(t, s.Addrs()[0]), "x", "x")
+	exchange(t, dial(t, addrs(s)[0]), "x", "x")
 	eventually(t, "all wake-ups have run", func() bool { return left.Load() == 0 })
 }
 
@@ -271,7 +287,7 @@ func TestCloseFromEitherSide(t *testing.T) {
 		}
 		l.closed = func(_ *testPeer, err error) { errs <- err }
 	})
-	c := dial(t, s.Addrs()[0])
+	c := dial(t, addrs(s)[0])
 	_, _ = io.WriteString(c, "close")
 	if !ended(t, c) {
 		t.Error("the connection is not closed")
@@ -279,11 +295,11 @@ func TestCloseFromEitherSide(t *testing.T) {
 	if err := <-errs; err != nil {
 		t.Errorf("closed by this side: %v, want no error", err)
 	}
-	dial(t, s.Addrs()[0]).Close()
+	dial(t, addrs(s)[0]).Close()
 	if err := <-errs; !errors.Is(err, io.EOF) {
 		t.Errorf("closed by the peer: %v, want %v", err, io.EOF)
 	}
-	r := dial(t, s.Addrs()[0])
+	r := dial(t, addrs(s)[0])
 	_ = r.(*net.TCPConn).SetLinger(0)
 	r.Close()
 	if err := <-errs; err == nil {
@@ -308,7 +324,7 @@ func TestWriteNestsClosed(t *testing.T) {
 			}
 		}
 	})
-	c := dial(t, s.Addrs()[0])
+	c := dial(t, addrs(s)[0])
 	p = <-peers
 	_ = c.(*net.TCPConn).SetLinger(0)
 	c.Close()
@@ -335,7 +351,7 @@ func TestCloseWrite(t *testing.T) {
 			}
 		}
 	})
-	c := dial(t, s.Addrs()[0])
+	c := dial(t, addrs(s)[0])
 	const size = 4 << 20
 	if _, err := io.WriteString(c, strings.Repeat("x", size)); err != nil {
 		t.Fatal(err)
@@ -361,7 +377,7 @@ func TestBufferedGoesDownAsThePeerReads(t *testing.T) {
 		}
 		l.onWake = func() { waiting.Store(int64(peer.Buffered())) }
 	})
-	c := dial(t, s.Addrs()[0])
+	c := dial(t, addrs(s)[0])
 	_, _ = io.WriteString(c, "go")
 	eventually(t, "bytes wait", func() bool { return waiting.Load() > 0 })
 	b := make([]byte, size)
@@ -376,10 +392,10 @@ func TestBufferedGoesDownAsThePeerReads(t *testing.T) {
 
 func TestListenerIndex(t *testing.T) {
 	t.Parallel()
-	s, _ := listen(t, 2, func(c *Config) { c.Addresses = []string{"127.0.0.1:0", "0.0.0.0:0", "127.0.0.2:0"} },
+	s, _ := listen(t, 2, func(c *Config) { c.Listeners = at("127.0.0.1:0", "0.0.0.0:0", "127.0.0.2:0") },
 		func(l *testLoop) {
 			l.got = func(p *testPeer, _ []byte) {
-				p.Write([]byte{'0' + byte(p.Listener())})
+				p.Write([]byte{'0' + byte(p.Listener().(int))})
 				if p.RemoteAddr() == nil || p.LocalAddr() == nil {
 					t.Error("a connection without addresses")
 				}
@@ -390,9 +406,9 @@ func TestListenerIndex(t *testing.T) {
 		exchange(t, dial(t, a), "?", want)
 	}
 	for range 4 { // on either loop
-		f("0", s.Addrs()[0])
-		f("1", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: s.Addrs()[1].(*net.TCPAddr).Port})
-		f("2", s.Addrs()[2])
+		f("0", addrs(s)[0])
+		f("1", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: addrs(s)[1].(*net.TCPAddr).Port})
+		f("2", addrs(s)[2])
 	}
 }
 
@@ -401,16 +417,16 @@ func TestListenErrors(t *testing.T) {
 	s, _ := listen(t, 1, nil, nil)
 	f := func(addresses []string, want error) {
 		t.Helper()
-		_, err := Listen(Config{Addresses: addresses, Loops: []Loop{&testLoop{t: t}}, MaxConnections: 1, Logger: slog.New(slog.DiscardHandler)})
+		_, err := Listen(Config{Listeners: at(addresses...), Loops: []Loop{&testLoop{t: t}}, MaxConnections: 1, Logger: slog.New(slog.DiscardHandler)})
 		if !errors.Is(err, want) {
 			t.Errorf("%v: got %v, want %v", addresses, err, want)
 		}
 	}
-	taken := s.Addrs()[0].String()
+	taken := addrs(s)[0].String()
 	f([]string{taken}, syscall.EADDRINUSE)
 	f([]string{"127.0.0.1:0", taken}, syscall.EADDRINUSE)
 	f([]string{"192.0.2.1:0"}, syscall.EADDRNOTAVAIL)
-	exchange(t, dial(t, s.Addrs()[0]), "still there", "still there")
+	exchange(t, dial(t, addrs(s)[0]), "still there", "still there")
 }
 
 // TestOnePortForOne: of servers that start on one port at the same moment one
@@ -428,7 +444,7 @@ func TestOnePortForOne(t *testing.T) {
 		started := make(chan *Server, rivals)
 		for range rivals {
 			go func() {
-				s, err := Listen(Config{Addresses: []string{addr}, Loops: []Loop{&testLoop{t: t}, &testLoop{t: t}},
+				s, err := Listen(Config{Listeners: at(addr), Loops: []Loop{&testLoop{t: t}, &testLoop{t: t}},
 					MaxConnections: 1, Logger: slog.New(slog.DiscardHandler)})
 				if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
 					t.Error(err)
@@ -463,7 +479,7 @@ func TestRefusals(t *testing.T) {
 	inside := make(chan net.Conn, 100)
 	var all sync.WaitGroup
 	for range 60 { // at once, on all loops
-		c := dial(t, s.Addrs()[0])
+		c := dial(t, addrs(s)[0])
 		all.Go(func() {
 			_, _ = io.WriteString(c, "x")
 			if n, _ := c.Read(make([]byte, 1)); n == 1 {
@@ -479,11 +495,11 @@ func TestRefusals(t *testing.T) {
 		(<-inside).Close()
 	}
 	eventually(t, "places are free", func() bool { return s.Connections() == 0 })
-	exchange(t, dial(t, s.Addrs()[0]), "x", "x")
+	exchange(t, dial(t, addrs(s)[0]), "x", "x")
 
 	before := s.Refused()
 	unwanted.Store(true)
-	if !ended(t, dial(t, s.Addrs()[0])) {
+	if !ended(t, dial(t, addrs(s)[0])) {
 		t.Error("a connection the owner refused is open")
 	}
 	if got := s.Refused(); got != before+1 {
@@ -509,7 +525,7 @@ func TestStop(t *testing.T) {
 	t.Parallel()
 	closed := make(chan error, 3)
 	s, owners := listen(t, 2, nil, func(l *testLoop) { l.closed = func(_ *testPeer, err error) { closed <- err } })
-	conns := []net.Conn{dial(t, s.Addrs()[0]), dial(t, s.Addrs()[0]), dial(t, s.Addrs()[0])}
+	conns := []net.Conn{dial(t, addrs(s)[0]), dial(t, addrs(s)[0]), dial(t, addrs(s)[0])}
 	for _, c := range conns {
 		exchange(t, c, "x", "x")
 	}

@@ -1,0 +1,291 @@
+package engine
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/wheelmq/wheelmq/engine/internal/transport"
+)
+
+// A Listener is one door by which clients come in.
+type Listener struct {
+	Name           string       // in logs, figures and hook.Connect; unique; "" for Address
+	Address        string       // host:port, where port 0 picks one; "unix:" and a path; "" where connections come by [Broker.Adopt] only
+	Socket         net.Listener // open already, in place of Address; the broker closes it
+	SocketMode     fs.FileMode  // permissions of a unix socket; 0: what the umask leaves
+	Anonymous      bool         // clients without user name may come in
+	Sys            bool         // clients may read $SYS, where no hook.Authorizer decides
+	MaxConnections int          // by this listener; more are closed as they come; 0: no bound of its own
+
+	Proxy     *Proxy     // a PROXY header comes first; nil: none
+	TLS       *TLS       // nil: none
+	WebSocket *WebSocket // nil: MQTT is not inside WebSocket
+	Detect    bool       // the first bytes tell TLS from none, and WebSocket from none, as far as these are set
+
+	Identity             Identity // where the user name comes from
+	ClientIDFromUserName bool     // the Client Identifier is the user name, whatever CONNECT says
+}
+
+// TLS says how a listener proves who it is and whom it trusts. The files are
+// read when the listener opens and at [Broker.ReloadTLS].
+type TLS struct {
+	Certificates       []KeyPair          // at least one; the first is for clients that name no server we know
+	CAFile, CADir      string             // PEM: who signs the certificates of clients
+	CRLFile            string             // PEM: revoked ones; the signers of clients' certificates must each have a list
+	ClientCertificates ClientCertificates // whether clients show one
+	IgnoreClientDates  bool               // certificates of clients may have run out, or not begun
+	MinVersion         uint16             // as tls.VersionTLS12, the default
+	MaxVersion         uint16             // 0: the newest
+	CipherSuites       []uint16           // of TLS 1.2; nil: those of crypto/tls
+	TicketKeyFile      string             // at least 32 secret bytes: sessions can be resumed after a restart; "": within one run
+}
+
+// A KeyPair is a certificate, with its chain, and its key, in PEM files.
+type KeyPair struct{ CertificateFile, KeyFile string }
+
+// ClientCertificates says whether clients show a certificate.
+type ClientCertificates uint8
+
+// The choices.
+const (
+	NoClientCertificate       ClientCertificates = iota // none is asked for
+	OptionalClientCertificate                           // one that is shown must be good
+	RequiredClientCertificate                           // without a good one the handshake fails
+)
+
+// WebSocket says how MQTT inside WebSocket (MQTT 5.0 section 6) is served.
+type WebSocket struct {
+	Path         string        // of the request; "": /mqtt; "*": any
+	Origins      []string      // pages that may connect, as "https://example.org"; empty: any. Clients that are no browsers send none and may
+	PingInterval time.Duration // an idle connection is pinged, and closed after three without an answer; 0: 25 s; negative: never
+}
+
+// Proxy says whose PROXY headers (versions 1 and 2 of the HAProxy protocol) are
+// believed. A connection without one is closed.
+type Proxy struct {
+	Trusted    []netip.Prefix // senders; empty: loopback addresses. Unix sockets are always trusted
+	Version    uint8          // 1 or 2: only this one; 0: both
+	RequireTLS bool           // the client must have come to the proxy by TLS, which only version 2 tells
+}
+
+// Identity says where a client's user name comes from. Where it comes from a
+// certificate, no password is asked for, and a client without one is refused.
+type Identity uint8
+
+// The sources.
+const (
+	IdentityConnect    Identity = iota // the CONNECT packet
+	IdentityCommonName                 // the CN of the client's certificate
+	IdentitySubject                    // its whole subject, as RFC 2253 writes it
+)
+
+// A door is a Listener in use. Immutable.
+type door struct {
+	Listener
+	name string
+	via  *transport.Listener
+}
+
+const unixPrefix = "unix:"
+
+// validate reports what is wrong with l.
+func (l *Listener) validate() error {
+	var errs []error
+	bad := func(format string, a ...any) {
+		errs = append(errs, fmt.Errorf("engine: listener %q: "+format, append([]any{l.label()}, a...)...))
+	}
+	switch {
+	case l.Socket != nil && l.Address != "":
+		bad("Address and Socket: want one of them")
+	case l.Address == unixPrefix:
+		bad("the path of the socket is missing")
+	case l.Address != "" && !strings.HasPrefix(l.Address, unixPrefix):
+		if _, _, err := net.SplitHostPort(l.Address); err != nil {
+			bad("want host:port, or unix:PATH")
+		}
+	}
+	if l.Address == "" && l.Socket == nil && l.Name == "" {
+		bad("without an address it needs a name")
+	}
+	if l.MaxConnections < 0 {
+		bad("MaxConnections %d: want above 0", l.MaxConnections)
+	}
+	if l.Detect && l.TLS == nil && l.WebSocket == nil {
+		bad("Detect has nothing to tell apart without TLS or WebSocket")
+	}
+	if l.Identity > IdentitySubject {
+		bad("Identity %d: want up to %d", l.Identity, IdentitySubject)
+	}
+	if l.Identity != IdentityConnect && l.Proxy == nil && (l.TLS == nil || l.TLS.ClientCertificates == NoClientCertificate) {
+		bad("a user name from certificates needs TLS that asks for them, or a proxy that tells")
+	}
+	if t := l.TLS; t != nil {
+		if t.ClientCertificates > RequiredClientCertificate {
+			bad("TLS: ClientCertificates %d: want up to %d", t.ClientCertificates, RequiredClientCertificate)
+		}
+		if len(t.Certificates) == 0 {
+			bad("TLS without a certificate")
+		}
+		if t.ClientCertificates != NoClientCertificate && t.CAFile == "" && t.CADir == "" {
+			bad("TLS: client certificates need a CA that signs them")
+		}
+		if t.MinVersion != 0 && t.MinVersion < tls.VersionTLS12 || t.MaxVersion != 0 && t.MaxVersion < max(t.MinVersion, tls.VersionTLS12) {
+			bad("TLS: versions %#x to %#x: want TLS 1.2 (0x303) or later", t.MinVersion, t.MaxVersion)
+		}
+	}
+	if w := l.WebSocket; w != nil && w.Path != "" && w.Path != "*" && !strings.HasPrefix(w.Path, "/") {
+		bad("WebSocket path %q: want it to begin with /", w.Path)
+	}
+	if p := l.Proxy; p != nil && (p.Version > 2 || p.RequireTLS && p.Version == 1) {
+		bad("PROXY version %d: want 1, 2 or 0 for both; RequireTLS needs 2", p.Version)
+	}
+	return errors.Join(errs...)
+}
+
+// label names l to users.
+func (l *Listener) label() string {
+	switch {
+	case l.Name != "":
+		return l.Name
+	case l.Socket != nil:
+		return l.Socket.Addr().String()
+	default:
+		return l.Address
+	}
+}
+
+// newDoor makes l ready for the transport.
+func newDoor(l Listener) (*door, error) {
+	in := &door{Listener: l, name: l.label()}
+	if l.TLS != nil || l.WebSocket != nil || l.Detect || l.Proxy != nil {
+		return nil, fmt.Errorf("engine: listener %q: TLS, WebSocket and PROXY are not served yet (issue 5)", in.name)
+	}
+	in.via = &transport.Listener{Address: l.Address, Socket: l.Socket, SocketMode: l.SocketMode, MaxConnections: l.MaxConnections, Owner: in}
+	return in, nil
+}
+
+// addListener puts l among the listeners under a name that is free: two without
+// a name may have the same address with port 0.
+func (b *Broker) addListener(l Listener) (*door, error) {
+	in, err := newDoor(l)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.listeners) >= maxListeners {
+		return nil, fmt.Errorf("engine: %d listeners: want up to %d", len(b.listeners)+1, maxListeners)
+	}
+	for i := 2; b.listenerLocked(in.name) != nil; i++ {
+		if l.Name != "" {
+			return nil, fmt.Errorf("engine: two listeners are named %q", l.Name)
+		}
+		in.name = fmt.Sprintf("%s#%d", l.label(), i)
+	}
+	b.listeners = append(b.listeners, in)
+	return in, nil
+}
+
+func (b *Broker) listenerLocked(name string) *door {
+	for _, in := range b.listeners {
+		if in.name == name {
+			return in
+		}
+	}
+	return nil
+}
+
+func (b *Broker) removeListener(in *door) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, other := range b.listeners {
+		if other == in {
+			b.listeners = append(b.listeners[:i:i], b.listeners[i+1:]...)
+			return
+		}
+	}
+}
+
+func (b *Broker) findListener(name string) (*door, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if in := b.listenerLocked(name); in != nil && b.server != nil {
+		return in, nil
+	}
+	return nil, fmt.Errorf("engine: no listener %q is open", name)
+}
+
+// OpenListener opens a further listener while the broker runs, and returns
+// what it listens on, nil where it has no address. Any goroutine.
+func (b *Broker) OpenListener(l Listener) (net.Addr, error) {
+	if err := l.validate(); err != nil {
+		return nil, err
+	}
+	if b.server == nil {
+		return nil, errNotStarted
+	}
+	in, err := b.addListener(l)
+	if err != nil {
+		return nil, err
+	}
+	addr, err := b.server.Open(in.via)
+	if err != nil {
+		b.removeListener(in)
+		return nil, err
+	}
+	return addr, nil
+}
+
+var errNotStarted = errors.New("engine: the broker was not started")
+
+// CloseListener closes the listener of this name, also one that was there from
+// the start: its address is free when the call returns. Clients that came by
+// it stay. Any goroutine.
+func (b *Broker) CloseListener(name string) error {
+	in, err := b.findListener(name)
+	if err != nil {
+		return err
+	}
+	b.removeListener(in)
+	return b.server.Close(in.via)
+}
+
+// Adopt serves c as a connection by the listener of this name. It may be of
+// any kind: TCP and unix connections move to an event loop at once; for
+// others, such as tls.Conn and net.Pipe, two goroutines carry the bytes. The
+// broker owns c from then on and closes it, also when Adopt fails. Any goroutine.
+func (b *Broker) Adopt(name string, c net.Conn) error {
+	in, err := b.findListener(name)
+	if err != nil {
+		c.Close()
+		return err
+	}
+	return b.server.Adopt(in.via, c)
+}
+
+// ListenerStatus says how one listener stands.
+type ListenerStatus struct {
+	Name        string
+	Addr        net.Addr // nil where it has no address
+	Connections int      // open ones that came by it
+}
+
+// Listeners are those that are open, the options' first. Any goroutine.
+func (b *Broker) Listeners() []ListenerStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.server == nil {
+		return nil
+	}
+	var all []ListenerStatus
+	for _, in := range b.listeners {
+		all = append(all, ListenerStatus{Name: in.name, Addr: b.server.Addr(in.via), Connections: b.server.ConnectionsBy(in.via)})
+	}
+	return all
+}
