@@ -135,6 +135,7 @@ func keepAliveGrace(seconds uint16) time.Duration {
 // Received implements transport.Peer.
 func (c *conn) Received(b []byte) {
 	l := c.loop
+	l.at(workRead)
 	l.begin()
 	defer l.end() // also when a hook panics: the loop goes on
 	l.counters.BytesReceived += uint64(len(b))

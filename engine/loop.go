@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -55,6 +56,7 @@ type loop struct {
 	cell       metrics.Cell
 	sys        sysState // loop 0 only
 	stopping   bool
+	labels     *[works]context.Context // for the profiler; nil: none
 }
 
 // congestionPoll is how often a connection that does not read is looked at:
@@ -62,7 +64,7 @@ type loop struct {
 const congestionPoll = 5 * time.Millisecond
 
 func newLoop(b *Broker, id int, now clock.Time) *loop {
-	return &loop{
+	l := &loop{
 		b: b, id: id, now: now, start: now,
 		connTimers: wheel.New[conn](now),
 		awayTimers: wheel.New[client](now),
@@ -71,6 +73,10 @@ func newLoop(b *Broker, id int, now clock.Time) *loop {
 		extras:     make(map[extraKey]*session.Extra),
 		outboxes:   make([]outbox, b.opts.Loops),
 	}
+	if b.opts.ProfileLabels {
+		l.labels = newLabels(id)
+	}
+	return l
 }
 
 // routeCacheEntries bounds each loop's cache of routes.
@@ -98,6 +104,7 @@ func (l *loop) end() {
 		l.postOutboxes()
 	}
 	l.depth--
+	l.at(workPoll)
 }
 
 // Opened implements transport.Loop.
@@ -126,6 +133,7 @@ func (l *loop) forget(c *conn) {
 
 // Woken implements transport.Loop: it empties the mailbox and writes what waits.
 func (l *loop) Woken() {
+	l.at(workMailbox)
 	l.begin()
 	defer l.end()
 	l.flush.due = true
@@ -146,6 +154,7 @@ const mailboxKeep = 1 << 14
 
 // Ticked implements transport.Loop.
 func (l *loop) Ticked() {
+	l.at(workTick)
 	l.advance()
 	l.counters.Mailbox = int64(l.mailbox.count())
 	l.cell.Publish(&l.counters)

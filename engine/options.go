@@ -60,6 +60,7 @@ type Options struct {
 	OutboundBytes int           // unread by a client before it counts as slow; 0: 1 MiB
 	MailboxBytes  int           // waiting for one loop before QoS 0 is dropped, and four times as many before QoS 1 and 2 are refused with 0x97; 0: 64 MiB
 	SysInterval   time.Duration // of $SYS; 0: 10 s; negative: none
+	ProfileLabels bool          // profiles tell loops apart (label loop) and what they were at (label work: read, mailbox, tick, poll)
 }
 
 // Limit is a bound: 0 means the default, [Unlimited] none.

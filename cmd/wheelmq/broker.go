@@ -32,6 +32,17 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	if options.MaxConnections, err = connectionsFor(files); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if flags.pprof.address != "" {
+		profiles, err := pprofListen(flags.pprof)
+		if err != nil {
+			return err
+		}
+		log.Info("profiles are served", "address", profiles.Addr().String())
+		options.ProfileLabels = true
+		go servePprof(ctx, profiles, log)
+	}
 	if err := options.Validate(); err != nil {
 		return &exitError{exitConfiguration, err}
 	}
@@ -40,8 +51,6 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 		return &exitError{exitSystem, err}
 	}
 	setProcessors(broker.Loops())
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	go new(tuner).run(ctx, broker.Connections)
 	return serve(broker, log, func() {
 		report := startReport{

@@ -15,6 +15,7 @@ type brokerFlags struct {
 	loops          int // 0: the engine decides
 	logLevel       levelFlag
 	logFormat      logFormat
+	pprof          pprofFlags
 }
 
 func (f *brokerFlags) register(set *pflag.FlagSet) {
@@ -27,6 +28,7 @@ func (f *brokerFlags) register(set *pflag.FlagSet) {
 	set.IntVar(&f.loops, "loops", 0, "number of event loops (default: 1 with one or two processors, else one each)")
 	set.Var(&f.logLevel, "log-level", "least important level that is logged: debug, info, warn, error (default info)")
 	set.Var(&f.logFormat, "log-format", "how log lines are written: text, json")
+	f.pprof.register(set)
 }
 
 // An endpointsFlag collects the values of --listen.
