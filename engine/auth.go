@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"bytes"
+	"context"
+
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
 )
@@ -11,11 +14,12 @@ type authExchange struct {
 	hook.Exchange
 	cn    *connecting // of the CONNECT; nil when re-authenticating
 	again bool
+	busy  bool // a step is on its way off the loop
 }
 
 // beginAuth starts the exchange that the CONNECT asks for.
 func (c *conn) beginAuth(cn *connecting) {
-	h := c.loop.b.enhanced[cn.method]
+	h := c.loop.hooks.enhanced[cn.method]
 	if h == nil {
 		c.refuse(codec.BadAuthenticationMethod, "unknown authentication method") // [MQTT-4.12.0-1]
 		return
@@ -48,10 +52,15 @@ func (c *conn) auth(body []byte) {
 	}
 	switch {
 	case a.Code == codec.ReAuthenticate && c.state == connOpen && c.ext.exchange == nil:
+		h := c.loop.hooks.enhanced[c.ext.method]
+		if h == nil { // the hook was removed
+			c.fail(codec.BadAuthenticationMethod, "the authentication method is not offered any more")
+			return
+		}
 		cn := &hook.Connect{ClientID: c.cl.ClientID, UserName: c.cl.identity().UserName, Version: c.version,
 			RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr(), Listener: c.door.name, TLS: c.sock.TLS()}
-		c.ext.exchange = &authExchange{Exchange: c.loop.b.enhanced[c.ext.method].Begin(cn), again: true}
-	case a.Code == codec.ContinueAuthentication && c.ext.exchange != nil:
+		c.ext.exchange = &authExchange{Exchange: h.Begin(cn), again: true}
+	case a.Code == codec.ContinueAuthentication && c.ext.exchange != nil && !c.ext.exchange.busy:
 	default:
 		c.fail(codec.ProtocolError, "AUTH out of turn")
 		return
@@ -60,10 +69,44 @@ func (c *conn) auth(body []byte) {
 	c.stepAuth(data)
 }
 
-// stepAuth hands the client's data to the method and acts on its answer.
+// stepAuth hands the client's data to the method.
 func (c *conn) stepAuth(data []byte) {
 	x := c.ext.exchange
-	reply, code := x.Step(data)
+	slow, ok := x.Exchange.(hook.SlowExchange)
+	if !ok {
+		reply, code := x.Step(data)
+		c.stepped(x, reply, code)
+		return
+	}
+	type step struct {
+		reply []byte
+		code  codec.ReasonCode
+	}
+	own := bytes.Clone(data)
+	x.busy = true
+	ok = askOff(c.loop, step{code: codec.ServerUnavailable},
+		func(ctx context.Context) step {
+			reply, code := slow.StepContext(ctx, own)
+			return step{reply, code}
+		},
+		func(s step) {
+			if c.state <= connOpen && c.ext != nil && c.ext.exchange == x { // else it is gone
+				x.busy = false
+				c.stepped(x, s.reply, s.code)
+			}
+		})
+	if !ok {
+		c.stepped(x, nil, codec.ServerBusy)
+	}
+}
+
+// stepped acts on the method's answer.
+func (c *conn) stepped(x *authExchange, reply []byte, code codec.ReasonCode) {
+	var terms *hook.Decision
+	if d, ok := x.Exchange.(hook.Decided); ok && code == codec.Success {
+		v := d.Decision()
+		terms = &v
+	}
 	switch {
 	case code.Failure() && x.again:
 		c.fail(disconnectCode(code), "authentication failed") // [MQTT-4.12.1-2]
@@ -73,10 +116,16 @@ func (c *conn) stepAuth(data []byte) {
 		c.sendAuth(codec.ContinueAuthentication, reply)
 	case x.again:
 		c.ext.exchange = nil
+		if terms != nil {
+			c.agreeAgain(terms)
+		}
 		c.sendAuth(codec.Success, reply)
 	default:
 		c.ext.exchange = nil
 		x.cn.reply = reply
+		if terms != nil {
+			x.cn.agree(terms)
+		}
 		c.loop.accept(c, x.cn)
 	}
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
-	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
 	"github.com/wheelmq/wheelmq/engine/internal/directory"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
@@ -34,15 +32,11 @@ const transportTick = transport.TickInterval
 // goroutine.
 type Broker struct {
 	// immutable after New
-	opts           Options
-	log            *slog.Logger
-	clock          clock.Clock
-	limits         *session.Limits
-	loops          []*loop
-	authenticators []hook.Authenticator
-	authorizers    []hook.Authorizer
-	deliveries     []hook.DeliveryAuthorizer
-	enhanced       map[string]hook.EnhancedAuthenticator
+	opts   Options
+	log    *slog.Logger
+	clock  clock.Clock
+	limits *session.Limits
+	loops  []*loop
 
 	// any loop
 	router    *router.Router
@@ -51,6 +45,8 @@ type Broker struct {
 	full      fullSessions
 	open      atomic.Int64 // network connections
 	messages  message.Shared
+	hooks     hooks
+	off       offLoop
 
 	server *transport.Server // set by Start
 	addrs  []net.Addr        // set by Start
@@ -71,16 +67,20 @@ func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 	o = o.withDefaults()
 	b := &Broker{
 		opts: o, log: o.Logger, clock: clk, limits: o.sessionLimits(),
-		enhanced: make(map[string]hook.EnhancedAuthenticator),
 		router:   router.New(o.Loops),
 		retained: retainedStore{index: retained.New[*message.Message]()},
 		full:     fullSessions{policy: session.OverflowPolicy(o.Overflow), refs: make(map[router.Ref]struct{})},
 	}
-	for i, h := range o.Hooks {
-		if err := b.addHook(h); err != nil {
-			return nil, fmt.Errorf("engine: hook %d: %w", i, err)
-		}
+	b.off = offLoop{workers: o.HookWorkers, backlog: o.HookBacklog, timeout: o.HookTimeout}
+	var all []*hookEntry
+	for _, h := range o.Hooks {
+		all = append(all, &hookEntry{h})
 	}
+	set, err := newHookSet(all)
+	if err != nil {
+		return nil, err
+	}
+	b.hooks.current.Store(set)
 	for _, l := range o.Listeners {
 		if _, err := b.addListener(l); err != nil {
 			return nil, err
@@ -91,29 +91,6 @@ func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 		b.loops = append(b.loops, newLoop(b, i, now))
 	}
 	return b, nil
-}
-
-func (b *Broker) addHook(h any) error {
-	used := false
-	if a, ok := h.(hook.Authenticator); ok {
-		b.authenticators, used = append(b.authenticators, a), true
-	}
-	if a, ok := h.(hook.Authorizer); ok {
-		b.authorizers, used = append(b.authorizers, a), true
-	}
-	if a, ok := h.(hook.DeliveryAuthorizer); ok {
-		b.deliveries, used = append(b.deliveries, a), true
-	}
-	if a, ok := h.(hook.EnhancedAuthenticator); ok {
-		if b.enhanced[a.Method()] != nil {
-			return fmt.Errorf("two hooks offer the authentication method %q", a.Method())
-		}
-		b.enhanced[a.Method()], used = a, true
-	}
-	if !used {
-		return fmt.Errorf("%T implements no interface of package hook", h)
-	}
-	return nil
 }
 
 // Start binds the listeners and begins to serve.
@@ -212,7 +189,7 @@ func (l *loop) farewell() {
 		switch c.state {
 		case connOpen:
 			c.disconnect(codec.ServerShuttingDown, "", true)
-		case connAwaitConnect, connAuth, connResume:
+		case connAwaitConnect, connAuth, connDeciding, connResume:
 			c.drop("the broker stops")
 		}
 	}

@@ -43,6 +43,7 @@ const expiryNever = 0xFFFFFFFF
 // clientExt is the part of a client that only some need.
 type clientExt struct {
 	userName string
+	grant
 	will     *will
 	away     *away
 	move     *move
@@ -76,7 +77,10 @@ func (cl *client) extend() *clientExt {
 func (cl *client) identity() hook.Client {
 	id := hook.Client{ClientID: cl.ClientID}
 	if cl.ext != nil {
-		id.UserName = cl.ext.userName
+		id.UserName, id.Data = cl.ext.userName, cl.ext.data
+	}
+	if c := cl.conn; c != nil {
+		id.Version, id.Listener, id.RemoteAddr = c.version, c.door.name, c.sock.RemoteAddr()
 	}
 	return id
 }

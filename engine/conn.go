@@ -18,8 +18,9 @@ import (
 type connState uint8
 
 const (
-	connAwaitConnect connState = iota // open, no CONNECT yet;            -> connAuth, connResume, connOpen, connClosing, connClosed
+	connAwaitConnect connState = iota // open, no CONNECT yet;            -> connAuth, connDeciding, connResume, connOpen, connClosing, connClosed
 	connAuth                          // enhanced authentication;         -> connResume, connOpen, connClosing, connClosed
+	connDeciding                      // hooks think about its CONNECT;   -> connResume, connOpen, connClosing, connClosed
 	connResume                        // its session is on another loop;  -> connOpen, connClosing, connClosed
 	connOpen                          // CONNACK sent, has a session;     -> connClosing, connClosed
 	connClosing                       // last packet sent, our side shut; -> connClosed
@@ -27,8 +28,9 @@ const (
 )
 
 var connNext = [connClosed + 1]uint8{ // bit s of connNext[c] set: s may follow c
-	connAwaitConnect: 1<<connAuth | 1<<connResume | 1<<connOpen | 1<<connClosing | 1<<connClosed,
+	connAwaitConnect: 1<<connAuth | 1<<connDeciding | 1<<connResume | 1<<connOpen | 1<<connClosing | 1<<connClosed,
 	connAuth:         1<<connResume | 1<<connOpen | 1<<connClosing | 1<<connClosed,
+	connDeciding:     1<<connResume | 1<<connOpen | 1<<connClosing | 1<<connClosed,
 	connResume:       1<<connOpen | 1<<connClosing | 1<<connClosed,
 	connOpen:         1<<connClosing | 1<<connClosed,
 	connClosing:      1 << connClosed,
@@ -59,15 +61,18 @@ type conn struct {
 
 // connExt is the part of a connection that only some need.
 type connExt struct {
-	aliasIn       [][]byte          // by alias-1: topic names the client defined
-	aliasOut      map[string]uint16 // by topic name: aliases we defined
-	aliasOutMax   uint16            // Topic Alias Maximum of the client, as far as we use it
-	maximumPacket uint32            // of the client; 0: no limit
-	noProblemInfo bool              // Request Problem Information 0
-	method        string            // Authentication Method; "" none
-	exchange      *authExchange     // in progress
-	connecting    *connecting       // between CONNECT and CONNACK
-	move          *move             // in connResume: what brings the session
+	aliasIn        [][]byte          // by alias-1: topic names the client defined
+	aliasOut       map[string]uint16 // by topic name: aliases we defined
+	aliasOutMax    uint16            // Topic Alias Maximum of the client, as far as we use it
+	maximumPacket  uint32            // of the client; 0: no limit
+	noProblemInfo  bool              // Request Problem Information 0
+	method         string            // Authentication Method; "" none
+	exchange       *authExchange     // in progress
+	connecting     *connecting       // between CONNECT and CONNACK
+	until          wheel.Node[conn]  // when the right to be connected ends; idle: never
+	receiveMaximum uint16            // of this client; 0: as the options say
+	packetLimit    int               // of this client; 0: as the options say
+	move           *move             // in connResume: what brings the session
 }
 
 // Kinds of a connection's timer.
@@ -75,6 +80,7 @@ const (
 	timerConnect   uint8 = iota // CONNECT must have been accepted
 	timerKeepAlive              // look whether a packet came
 	timerClosing                // the peer had time to read our last packet
+	timerUntil                  // the right to be connected has ended
 )
 
 // lingering is how long a connection whose last packet is sent may stay open
@@ -112,6 +118,8 @@ func fireConn(n *wheel.Node[conn]) {
 		c.checkKeepAlive()
 	case timerClosing:
 		c.sock.Close()
+	case timerUntil:
+		c.fail(codec.NotAuthorized, "the right to be connected has ended")
 	}
 }
 
@@ -142,7 +150,7 @@ func (c *conn) Received(b []byte) {
 	c.consume(b)
 }
 
-// reading reports whether packets are taken now. In connResume they wait.
+// reading reports whether packets are taken now. In connDeciding and connResume they wait.
 func (c *conn) reading() bool { return c.state <= connAuth || c.state == connOpen }
 
 // consume takes whole packets from b, borrowed, and keeps what is left.
@@ -198,6 +206,9 @@ var beginsV5 = []byte("\x00\x04MQTT\x05")
 func (c *conn) packetLimit() int {
 	if c.version == 0 {
 		return c.loop.b.opts.MaximumConnectSize
+	}
+	if c.ext != nil && c.ext.packetLimit > 0 {
+		return c.ext.packetLimit
 	}
 	return c.loop.b.opts.MaximumPacketSize
 }
@@ -293,7 +304,18 @@ func (c *conn) release() {
 		c.loop.buffers.put(c.out)
 		c.out = nil
 	}
-	c.ext = nil
+	if c.ext != nil {
+		c.loop.connTimers.Cancel(&c.ext.until)
+		c.ext = nil
+	}
+}
+
+// extend makes sure that c has its ext.
+func (c *conn) extend() *connExt {
+	if c.ext == nil {
+		c.ext = &connExt{}
+	}
+	return c.ext
 }
 
 // drop closes without a word.
@@ -316,7 +338,7 @@ func (c *conn) failWith(err error) {
 // [MQTT-4.13.1-1]. The will is published.
 func (c *conn) fail(code codec.ReasonCode, detail string) {
 	switch c.state {
-	case connAwaitConnect, connAuth, connResume:
+	case connAwaitConnect, connAuth, connDeciding, connResume:
 		c.refuse(code, detail)
 	case connOpen:
 		c.note("connection closed", code, detail)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base32"
 	"time"
@@ -29,7 +30,8 @@ type connecting struct {
 	wantsResponse   bool
 	method          string
 	will            *will
-	reply           []byte // Authentication Data for CONNACK
+	reply           []byte         // Authentication Data for CONNACK
+	terms           *hook.Decision // what a hook decided; nil: nothing
 }
 
 // connect handles CONNECT (MQTT 5.0 section 3.1.4).
@@ -61,7 +63,7 @@ func (c *conn) connect(body []byte) {
 		c.refuse(code, "not let in")
 		return
 	}
-	c.loop.accept(c, cn)
+	c.decide(cn)
 }
 
 // describe checks what the decoder cannot know and copies what is kept.
@@ -86,6 +88,7 @@ func (c *conn) describe(p *codec.Connect) (*connecting, codec.ReasonCode, string
 			return nil, codec.TopicNameInvalid, "will topic has too many levels"
 		}
 		cn.will = newWill(w)
+		cn.Will = &hook.Will{Topic: string(w.Topic), QoS: w.QoS, Retain: w.Retain}
 	}
 	c.describeProperties(cn, p)
 	return cn, codec.Success, ""
@@ -134,12 +137,13 @@ func (c *conn) describeProperties(cn *connecting, p *codec.Connect) {
 
 // authenticate asks whether the client may come in.
 func (c *conn) authenticate(cn *connecting) codec.ReasonCode {
-	for _, a := range c.loop.b.authenticators {
+	h := c.loop.hooks
+	for _, a := range h.authenticators {
 		if code := a.Authenticate(&cn.Connect); code.Failure() {
 			return code
 		}
 	}
-	if len(c.loop.b.authenticators) == 0 && !cn.HasUserName && !c.door.Anonymous {
+	if len(h.authenticators) == 0 && len(h.deciders) == 0 && !c.door.Anonymous { // nobody can tell who it is
 		return codec.NotAuthorized
 	}
 	return codec.Success
@@ -147,7 +151,11 @@ func (c *conn) authenticate(cn *connecting) codec.ReasonCode {
 
 // refuse answers a CONNECT that is not accepted, as far as the version has an
 // answer for it, and closes.
-func (c *conn) refuse(code codec.ReasonCode, detail string) {
+func (c *conn) refuse(code codec.ReasonCode, detail string) { c.refuseWith(code, detail, nil) }
+
+// refuseWith is refuse with further properties, which go first when the client
+// takes no packet that large.
+func (c *conn) refuseWith(code codec.ReasonCode, detail string, props codec.Properties) {
 	c.loop.counters.Refused++
 	c.note("connection refused", code, detail)
 	ack := codec.Connack{Code: code}
@@ -160,7 +168,7 @@ func (c *conn) refuse(code codec.ReasonCode, detail string) {
 			c.drop(detail)
 			return
 		}
-		ack.Properties = codec.AppendBytes(nil, codec.ReasonString, detail)
+		ack.Properties = codec.AppendBytes(props, codec.ReasonString, detail)
 		limit := c.announcedLimit()
 		tooLarge := func() bool { return limit != 0 && len(ack.Append(nil, c.version)) > int(limit) }
 		if tooLarge() { // [MQTT-3.2.2-19]
@@ -270,6 +278,7 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 		c.ext = &connExt{aliasOutMax: cn.aliasMaximum, maximumPacket: cn.maximumPacket,
 			noProblemInfo: cn.noProblemInfo, method: cn.method}
 	}
+	l.applyTerms(c, cl, cn.terms)
 	if cn.HasUserName || cl.ext != nil {
 		cl.extend().userName = cn.UserName
 	}
@@ -281,7 +290,11 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 	l.counters.Connected++
 	c.note("client connected", codec.Success, "")
 	c.connack(cn, present)
-	cl.Attach(min(cn.receiveMaximum, l.b.opts.MaxInflight))
+	inflight := l.b.opts.MaxInflight
+	if cn.terms != nil {
+		inflight = cmp.Or(cn.terms.MaxInflight, inflight)
+	}
+	cl.Attach(min(cn.receiveMaximum, inflight))
 	if c.keepAlive > 0 {
 		c.arm(timerKeepAlive, keepAliveGrace(c.keepAlive)+transportTick)
 	} else {
@@ -322,12 +335,16 @@ func (c *conn) connackProperties(cn *connecting) codec.Properties {
 	if cn.expiryCapped {
 		p = codec.AppendUint(p, codec.SessionExpiryInterval, cn.expiry)
 	}
-	p = codec.AppendUint(p, codec.ReceiveMaximum, uint32(o.ReceiveMaximum))
+	receive, size := o.ReceiveMaximum, uint32(o.MaximumPacketSize)
+	if d := cn.terms; d != nil {
+		receive, size = cmp.Or(d.ReceiveMaximum, receive), cmp.Or(d.MaximumPacketSize, size)
+	}
+	p = codec.AppendUint(p, codec.ReceiveMaximum, uint32(receive))
 	if *o.MaximumQoS < 2 {
 		p = codec.AppendUint(p, codec.MaximumQoS, uint32(*o.MaximumQoS))
 	}
 	flag(codec.RetainAvailable, o.NoRetained)
-	p = codec.AppendUint(p, codec.MaximumPacketSize, uint32(o.MaximumPacketSize))
+	p = codec.AppendUint(p, codec.MaximumPacketSize, size)
 	if cn.assigned {
 		p = codec.AppendBytes(p, codec.AssignedClientIdentifier, cn.ClientID)
 	}
@@ -348,6 +365,12 @@ func (c *conn) connackProperties(cn *connecting) codec.Properties {
 		if len(cn.reply) > 0 {
 			p = codec.AppendBytes(p, codec.AuthenticationData, cn.reply)
 		}
+	}
+	if d := cn.terms; d != nil {
+		if d.Reason != "" {
+			p = codec.AppendBytes(p, codec.ReasonString, d.Reason)
+		}
+		p = append(p, d.UserProperties...)
 	}
 	return p
 }

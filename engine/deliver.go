@@ -77,7 +77,7 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 	if cl.ext != nil && cl.ext.move != nil && l.hold(cl, p, s, origin, forwarded) {
 		return
 	}
-	if len(l.b.deliveries) > 0 && !l.mayGet(cl, p.topic) {
+	if l.checksDelivery(cl) && !l.mayGet(cl, p.topic) {
 		return
 	}
 	retain := p.retain && s.Flags&router.RetainAsPublished != 0
@@ -91,25 +91,6 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		o.Extra = l.extra(s, origin)
 	}
 	l.offer(cl, o)
-}
-
-// mayGet asks whether a message on topic may go to cl (B-acl-time).
-func (l *loop) mayGet(cl *client, topic []byte) bool {
-	if !l.allowsDelivery(cl, topic) {
-		l.counters.Dropped[metrics.DropNotAuthorized]++
-		return false
-	}
-	return true
-}
-
-func (l *loop) allowsDelivery(cl *client, topic []byte) (allowed bool) {
-	defer l.denyOnPanic(cl, &allowed)
-	for _, h := range l.b.deliveries {
-		if !h.AuthorizeDelivery(cl.identity(), topic) {
-			return false
-		}
-	}
-	return true
 }
 
 // deliverQoS0 sends now or drops.

@@ -22,6 +22,7 @@ type loop struct {
 	b  *Broker
 	id int
 
+	hooks *hookSet   // of this turn
 	now   clock.Time // of this turn
 	ticks uint32     // of this turn: wheel ticks since start
 	start clock.Time
@@ -65,7 +66,7 @@ const congestionPoll = 5 * time.Millisecond
 
 func newLoop(b *Broker, id int, now clock.Time) *loop {
 	l := &loop{
-		b: b, id: id, now: now, start: now,
+		b: b, id: id, now: now, start: now, hooks: b.hooks.current.Load(),
 		connTimers: wheel.New[conn](now),
 		awayTimers: wheel.New[client](now),
 		routes:     b.router.NewCache(routeCacheEntries),
@@ -88,6 +89,7 @@ func (l *loop) begin() {
 	l.ticks = uint32(l.now.Sub(l.start) / wheel.Tick)
 	if l.depth == 0 {
 		l.flush.turn++
+		l.hooks = l.b.hooks.current.Load()
 	}
 	l.depth++
 }

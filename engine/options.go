@@ -21,7 +21,11 @@ type Options struct {
 	Loops     int        // event loops; 0: [DefaultLoops]
 	Logger    *slog.Logger
 	Version   string // told in $SYS/broker/version; "" for "wheelmq"
-	Hooks     []any  // see package hook
+
+	Hooks       []any         // see package hook
+	HookTimeout time.Duration // for a hook off the loops to answer; 0: 5 s
+	HookWorkers int           // hooks off the loops that run at once; 0: 64
+	HookBacklog int           // more that wait for one of these; beyond it connections are refused with 0x89; 0: 10,000
 
 	MaxConnections int           // more are refused with 0x89; 0: 10,000,000; the command sets what the file limit allows
 	MaxSessions    Limit         // connected or not; 0: 1,000,000
@@ -167,7 +171,8 @@ func (o Options) Validate() error {
 		}
 	}
 	for name, n := range map[string]int{"MaxConnections": o.MaxConnections, "MaxTopicLevels": o.MaxTopicLevels,
-		"OutboundBytes": o.OutboundBytes, "MailboxBytes": o.MailboxBytes, "ConnectTimeout": int(o.ConnectTimeout)} {
+		"OutboundBytes": o.OutboundBytes, "MailboxBytes": o.MailboxBytes, "ConnectTimeout": int(o.ConnectTimeout),
+		"HookTimeout": int(o.HookTimeout), "HookWorkers": o.HookWorkers, "HookBacklog": o.HookBacklog} {
 		if n < 0 {
 			bad("%s %d: want above 0", name, n)
 		}
@@ -192,6 +197,9 @@ func (o Options) withDefaults() Options {
 	}
 	setDefault(&o.Loops, DefaultLoops())
 	setDefault(&o.Version, "wheelmq")
+	setDefault(&o.HookTimeout, 5*time.Second)
+	setDefault(&o.HookWorkers, 64)
+	setDefault(&o.HookBacklog, 10_000)
 	setDefault(&o.MaxConnections, defaultConnections)
 	setDefault(&o.MaxSessions, 1_000_000)
 	setDefault(&o.ConnectTimeout, 10*time.Second)

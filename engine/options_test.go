@@ -156,10 +156,10 @@ func TestHooksAreFound(t *testing.T) {
 		}
 		return b
 	}
-	b := f("", everyHook{}, faultyAuthenticator{})
-	if len(b.authenticators) != 1 || len(b.authorizers) != 1 || len(b.deliveries) != 1 || len(b.enhanced) != 1 {
+	s := f("", everyHook{}, faultyAuthenticator{}).hooks.current.Load()
+	if len(s.authenticators) != 1 || len(s.authorizers) != 1 || len(s.deliveries) != 1 || len(s.enhanced) != 1 {
 		t.Errorf("found %d authenticators, %d authorizers, %d delivery authorizers, %d methods",
-			len(b.authenticators), len(b.authorizers), len(b.deliveries), len(b.enhanced))
+			len(s.authenticators), len(s.authorizers), len(s.deliveries), len(s.enhanced))
 	}
 	f("hook 1: int implements no interface", everyHook{}, 5)
 	f("hook 0: <nil> implements no interface", nil)

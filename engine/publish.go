@@ -8,7 +8,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/wheelmq/wheelmq/codec"
-	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/message"
@@ -107,6 +106,9 @@ func (c *conn) receiveMaximum() uint16 {
 	if c.version != codec.V5 {
 		return 0
 	}
+	if c.ext != nil && c.ext.receiveMaximum > 0 {
+		return c.ext.receiveMaximum
+	}
 	return c.loop.b.opts.ReceiveMaximum
 }
 
@@ -157,7 +159,7 @@ func (c *conn) checkPublish(in *codec.Publish) (codec.ReasonCode, string) {
 	case o.CheckPayloadFormat && !payloadAsClaimed(in):
 		return codec.PayloadFormatInvalid, "payload is not UTF-8"
 	}
-	if len(c.loop.b.authorizers) > 0 && !c.loop.b.may(c.cl.identity(), hook.Publish, in.Topic) {
+	if c.loop.mayBeAsked(c.cl) && !c.loop.mayPublish(c.cl, in.Topic, in.Retain) {
 		return codec.NotAuthorized, "not allowed to publish there"
 	}
 	return codec.Success, ""
@@ -280,14 +282,4 @@ func (l *loop) publishShared(p *publication, groups []*router.Group) (matched bo
 		l.sendToMember(p, m)
 	}
 	return matched
-}
-
-// may asks the authorizers.
-func (b *Broker) may(c hook.Client, a hook.Action, name []byte) bool {
-	for _, h := range b.authorizers {
-		if !h.Authorize(c, a, name) {
-			return false
-		}
-	}
-	return true
 }

@@ -175,7 +175,7 @@ func (l *loop) sendRetained(c *conn, r *replay, m *message.Message) {
 		l.b.retained.forget(m)
 		return
 	}
-	if len(l.b.deliveries) > 0 && !l.mayGet(c.cl, m.Topic) {
+	if l.checksDelivery(c.cl) && !l.mayGet(c.cl, m.Topic) {
 		return
 	}
 	o := session.Outbound{Message: m, Extra: r.extra, QoS: min(r.qos, m.QoS), Retain: true}

@@ -86,7 +86,11 @@ func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode,
 	s := cl.find(f.Filter)
 	isNew := s == nil
 	if isNew {
-		if limit := l.b.opts.MaxSubscriptions; limit != Unlimited && len(cl.subs) >= int(limit) {
+		limit := int(l.b.opts.MaxSubscriptions)
+		if own := cl.granted().maxSubscriptions; own != 0 {
+			limit = own
+		}
+		if limit >= 0 && len(cl.subs) >= limit {
 			return codec.QuotaExceeded, nil
 		}
 		s = cl.addSubscription(name)
@@ -138,9 +142,8 @@ func (c *conn) checkFilter(filter string, id uint32) (share, rest string, code c
 // mayRead decides on a filter. Without an authorizer everything may be read
 // but $SYS, which is a right of the listener.
 func (c *conn) mayRead(filter string) bool {
-	b := c.loop.b
-	if len(b.authorizers) > 0 {
-		return b.may(c.cl.identity(), hook.Subscribe, []byte(filter))
+	if c.loop.mayBeAsked(c.cl) {
+		return c.loop.may(c.cl, hook.Subscribe, []byte(filter))
 	}
 	if isSys(filter) {
 		return c.door.Sys

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/codec/topic"
 	"github.com/wheelmq/wheelmq/router"
 )
 
@@ -13,6 +14,15 @@ type subscription struct {
 	noLocal           bool
 	retainAsPublished bool
 	member            *router.Member // of a shared subscription, else nil
+}
+
+// matched is the filter that names are matched with: without $share/name/.
+func (s *subscription) matched() string {
+	if s.member == nil {
+		return s.filter
+	}
+	_, rest, _, _ := topic.ParseShared(s.filter)
+	return rest
 }
 
 // fewSubscriptions is up to how many a session is searched one by one: most

@@ -75,6 +75,7 @@ type moved struct {
 	replays  *replayQueue
 	will     *will // delayed; goes on if the new connection is gone before it has the session
 	userName string
+	grant    grant
 	expiry   uint32
 	shares   bool
 }
@@ -104,16 +105,17 @@ func (l *loop) wait(c *conn, cn *connecting, m *move) {
 	}
 }
 
-// stopWaiting tells a session on its way that its connection is gone.
+// stopWaiting forgets the CONNECT of a connection that ends while it waits for
+// a decision or its session, and tells a session on its way.
 func (c *conn) stopWaiting() {
-	if c.state != connResume || c.ext == nil || c.ext.connecting == nil {
+	if c.state != connResume && c.state != connDeciding || c.ext == nil || c.ext.connecting == nil {
 		return
 	}
 	if cn := c.ext.connecting; cn.will != nil {
 		cn.will.message.Release(nil) // never accepted, never published [MQTT-3.1.2-7]
 	}
 	c.ext.connecting = nil
-	if m := c.ext.move; m.conn == c { // else another connection waits in its place
+	if m := c.ext.move; m != nil && m.conn == c { // else another connection waits in its place
 		m.conn = nil
 	}
 }
@@ -140,7 +142,7 @@ func (l *loop) depart(old router.Ref, to claim) {
 	}
 	what := &moved{session: cl.Session, subs: cl.subs, expiry: cl.expiry, shares: cl.shares}
 	if x := cl.ext; x != nil {
-		what.replays, what.will, what.userName = x.replays, x.will, x.userName
+		what.replays, what.will, what.userName, what.grant = x.replays, x.will, x.userName, x.grant
 	}
 	id := cl.ClientID
 	cl.Init(id, l.b.limits)
@@ -185,7 +187,7 @@ func (l *loop) arrive(ref router.Ref, what *moved) {
 	} else {
 		m.holding = true
 		cl.Session, cl.subs, cl.expiry, cl.shares = what.session, what.subs, what.expiry, what.shares
-		cl.ext.replays, cl.ext.will, cl.ext.userName = what.replays, what.will, what.userName
+		cl.ext.replays, cl.ext.will, cl.ext.userName, cl.ext.grant = what.replays, what.will, what.userName, what.grant
 		l.b.full.update(cl)
 	}
 	switch {

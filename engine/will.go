@@ -3,7 +3,6 @@ package engine
 import (
 	"time"
 
-	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
@@ -23,7 +22,7 @@ func (l *loop) publishWill(cl *client) {
 		w.message.Expires = l.now.Add(time.Duration(w.expiry) * time.Second)
 		p.expires = w.message.Expires
 	}
-	if isSys(p.topic) || len(l.b.authorizers) > 0 && !l.mayWill(cl, p.topic) {
+	if isSys(p.topic) || l.mayBeAsked(cl) && !l.mayWill(cl, &p) {
 		l.counters.Dropped[metrics.DropNotAuthorized]++ // B-will-acl
 	} else {
 		l.publish(&p)
@@ -32,7 +31,7 @@ func (l *loop) publishWill(cl *client) {
 }
 
 // mayWill asks the authorizers about cl's will.
-func (l *loop) mayWill(cl *client, name []byte) (allowed bool) {
+func (l *loop) mayWill(cl *client, p *publication) (allowed bool) {
 	defer l.denyOnPanic(cl, &allowed)
-	return l.b.may(cl.identity(), hook.Publish, name)
+	return l.mayPublish(cl, p.topic, p.retain)
 }

@@ -1,12 +1,24 @@
 // Package hook holds the interfaces by which a program that embeds the broker
-// takes part in its decisions. A value given in engine.Options.Hooks is asked
-// once, at the start, which of them it implements.
+// takes part in what it does. A value given in engine.Options.Hooks, or to
+// Broker.AddHook, is asked once which of them it implements; one value may
+// implement many. Several are called in the order in which they were given.
 //
-// All methods here run on an event loop: they must not block, and byte slices
-// they get are borrowed until they return. Several loops call at once.
+// # Where hooks run
 //
-// A hook that panics is caught and logged: the connection it was asked for is
-// closed, or, for wills and deliveries, the answer is no.
+// Most methods run on an event loop: they must not block, byte slices they get
+// are borrowed until they return, and several loops call at once. Methods that
+// take a context run off the loops, on a bounded number of goroutines, and have
+// until the context's deadline (engine.Options.HookTimeout); the client they
+// decide about waits, others do not. An answer after the deadline comes too
+// late: the broker has answered no by then.
+//
+// A hook may call every method of the broker that is for any goroutine, AddHook
+// and Publish included; what it asks for happens after it returned.
+//
+// # When a hook fails
+//
+// A hook that panics is caught and logged. Where it decides the answer is no;
+// the connection it was called for is closed.
 package hook
 
 import (
@@ -30,8 +42,16 @@ type Connect struct {
 	Properties  codec.Properties
 	RemoteAddr  net.Addr // the client's, also behind a proxy that tells it
 	LocalAddr   net.Addr
+	Will        *Will                // nil: none
 	Listener    string               // name of the listener it came by
 	TLS         *tls.ConnectionState // shared: read only; nil without TLS
+}
+
+// Will is what a CONNECT says of its Will Message.
+type Will struct {
+	Topic  string
+	QoS    codec.QoS
+	Retain bool
 }
 
 // An Authenticator decides on a connection (MQTT 5.0 section 4.12, 3.1.4).
@@ -41,10 +61,14 @@ type Authenticator interface {
 	Authenticate(c *Connect) codec.ReasonCode
 }
 
-// A Client names who acts.
+// A Client names who acts: a session, with its connection if it has one.
 type Client struct {
-	ClientID string
-	UserName string
+	ClientID   string
+	UserName   string
+	Version    codec.Version // 0 while absent
+	Listener   string        // by which it came in; "" while absent
+	RemoteAddr net.Addr      // nil while absent
+	Data       any           // what [Decision.Data] gave it
 }
 
 // Action is what a client wants to do with a topic name or filter.
@@ -54,7 +78,10 @@ type Action uint8
 const (
 	Publish   Action = iota // topic name
 	Subscribe               // topic filter, without $share/name/
+	Retain                  // topic name, asked after Publish where RETAIN is set
 )
+
+func (a Action) String() string { return [...]string{"publish", "subscribe", "retain"}[a] }
 
 // An Authorizer allows or denies an action. Several are asked in order: the
 // first denial stands.
@@ -68,19 +95,4 @@ type Authorizer interface {
 // every recipient of every message, so it must be fast.
 type DeliveryAuthorizer interface {
 	AuthorizeDelivery(c Client, topicName []byte) bool
-}
-
-// An EnhancedAuthenticator offers one Authentication Method (MQTT 5.0 section 4.12).
-type EnhancedAuthenticator interface {
-	Method() string
-	// Begin starts one exchange, at CONNECT and again at each re-authentication.
-	Begin(c *Connect) Exchange
-}
-
-// An Exchange is one authentication in progress, owned by one connection.
-type Exchange interface {
-	// Step takes the client's Authentication Data (nil when absent) and returns
-	// the answer: with ContinueAuthentication it goes out in AUTH, with Success
-	// in CONNACK or AUTH; any failing code refuses.
-	Step(data []byte) (reply []byte, code codec.ReasonCode)
 }

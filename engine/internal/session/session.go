@@ -390,3 +390,6 @@ func (s *Session) Drain(give func(o Outbound, sent bool)) {
 // Discard gives up the delivery of id, which was never really sent, and
 // returns it with its reference (MQTT 5.0 section 3.1.2.11.4).
 func (s *Session) Discard(id uint16) Outbound { return s.remove(id) }
+
+// SetLimits gives the session other bounds; what waits beyond them stays.
+func (s *Session) SetLimits(l *Limits) { s.limits = l }
