@@ -52,7 +52,8 @@ type Broker struct {
 	addrs  []net.Addr        // set by Start
 
 	mu        sync.Mutex
-	listeners []*door // those that are open
+	listeners []*door    // those that are open
+	reloading sync.Mutex // of TLS files
 }
 
 // New checks the options and makes a broker that does not listen yet.
@@ -98,7 +99,7 @@ func (b *Broker) Start() error {
 	if b.server != nil {
 		return errors.New("engine: broker was started before")
 	}
-	cfg := transport.Config{MaxConnections: b.opts.MaxConnections + connectionsBeyond, Logger: b.log}
+	cfg := transport.Config{MaxConnections: b.opts.MaxConnections + connectionsBeyond, Logger: b.log, Busy: b.opts.HandshakesBusy}
 	for _, in := range b.listeners {
 		cfg.Listeners = append(cfg.Listeners, in.via)
 	}

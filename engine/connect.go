@@ -75,7 +75,10 @@ func (c *conn) describe(p *codec.Connect) (*connecting, codec.ReasonCode, string
 		CleanStart: p.CleanStart, KeepAlive: p.KeepAlive, RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr(),
 		Listener: c.door.name, TLS: c.sock.TLS(),
 	}, keepAlive: p.KeepAlive}
-	if len(p.ClientID) == 0 && (o.EmptyClientID || p.Version == codec.V31 || p.Version == codec.V311 && !p.CleanStart) {
+	if code, detail := c.identify(cn); code.Failure() {
+		return nil, code, detail
+	}
+	if cn.ClientID == "" && (o.EmptyClientID || p.Version == codec.V31 || p.Version == codec.V311 && !p.CleanStart) {
 		return nil, codec.ClientIdentifierNotValid, "an empty client identifier is not allowed here" // [MQTT-3.1.3-8], M31-emptyid
 	}
 	if w := p.Will; w != nil {

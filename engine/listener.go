@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wheelmq/wheelmq/engine/internal/certs"
 	"github.com/wheelmq/wheelmq/engine/internal/transport"
 )
 
@@ -31,33 +31,6 @@ type Listener struct {
 	Identity             Identity // where the user name comes from
 	ClientIDFromUserName bool     // the Client Identifier is the user name, whatever CONNECT says
 }
-
-// TLS says how a listener proves who it is and whom it trusts. The files are
-// read when the listener opens and at [Broker.ReloadTLS].
-type TLS struct {
-	Certificates       []KeyPair          // at least one; the first is for clients that name no server we know
-	CAFile, CADir      string             // PEM: who signs the certificates of clients
-	CRLFile            string             // PEM: revoked ones; the signers of clients' certificates must each have a list
-	ClientCertificates ClientCertificates // whether clients show one
-	IgnoreClientDates  bool               // certificates of clients may have run out, or not begun
-	MinVersion         uint16             // as tls.VersionTLS12, the default
-	MaxVersion         uint16             // 0: the newest
-	CipherSuites       []uint16           // of TLS 1.2; nil: those of crypto/tls
-	TicketKeyFile      string             // at least 32 secret bytes: sessions can be resumed after a restart; "": within one run
-}
-
-// A KeyPair is a certificate, with its chain, and its key, in PEM files.
-type KeyPair struct{ CertificateFile, KeyFile string }
-
-// ClientCertificates says whether clients show a certificate.
-type ClientCertificates uint8
-
-// The choices.
-const (
-	NoClientCertificate       ClientCertificates = iota // none is asked for
-	OptionalClientCertificate                           // one that is shown must be good
-	RequiredClientCertificate                           // without a good one the handshake fails
-)
 
 // WebSocket says how MQTT inside WebSocket (MQTT 5.0 section 6) is served.
 type WebSocket struct {
@@ -88,8 +61,9 @@ const (
 // A door is a Listener in use. Immutable.
 type door struct {
 	Listener
-	name string
-	via  *transport.Listener
+	name  string
+	via   *transport.Listener
+	certs *certs.Set // nil without TLS
 }
 
 const unixPrefix = "unix:"
@@ -125,19 +99,8 @@ func (l *Listener) validate() error {
 	if l.Identity != IdentityConnect && l.Proxy == nil && (l.TLS == nil || l.TLS.ClientCertificates == NoClientCertificate) {
 		bad("a user name from certificates needs TLS that asks for them, or a proxy that tells")
 	}
-	if t := l.TLS; t != nil {
-		if t.ClientCertificates > RequiredClientCertificate {
-			bad("TLS: ClientCertificates %d: want up to %d", t.ClientCertificates, RequiredClientCertificate)
-		}
-		if len(t.Certificates) == 0 {
-			bad("TLS without a certificate")
-		}
-		if t.ClientCertificates != NoClientCertificate && t.CAFile == "" && t.CADir == "" {
-			bad("TLS: client certificates need a CA that signs them")
-		}
-		if t.MinVersion != 0 && t.MinVersion < tls.VersionTLS12 || t.MaxVersion != 0 && t.MaxVersion < max(t.MinVersion, tls.VersionTLS12) {
-			bad("TLS: versions %#x to %#x: want TLS 1.2 (0x303) or later", t.MinVersion, t.MaxVersion)
-		}
+	if l.TLS != nil {
+		l.TLS.validate(bad)
 	}
 	if w := l.WebSocket; w != nil && w.Path != "" && w.Path != "*" && !strings.HasPrefix(w.Path, "/") {
 		bad("WebSocket path %q: want it to begin with /", w.Path)
@@ -163,10 +126,18 @@ func (l *Listener) label() string {
 // newDoor makes l ready for the transport.
 func newDoor(l Listener) (*door, error) {
 	in := &door{Listener: l, name: l.label()}
-	if l.TLS != nil || l.WebSocket != nil || l.Detect || l.Proxy != nil {
-		return nil, fmt.Errorf("engine: listener %q: TLS, WebSocket and PROXY are not served yet (issue 5)", in.name)
+	if l.WebSocket != nil || l.Proxy != nil {
+		return nil, fmt.Errorf("engine: listener %q: WebSocket and PROXY are not served yet (issue 5)", in.name)
 	}
-	in.via = &transport.Listener{Address: l.Address, Socket: l.Socket, SocketMode: l.SocketMode, MaxConnections: l.MaxConnections, Owner: in}
+	in.via = &transport.Listener{Address: l.Address, Socket: l.Socket, SocketMode: l.SocketMode, MaxConnections: l.MaxConnections,
+		Owner: in, Name: in.name, Detect: l.Detect}
+	if l.TLS != nil {
+		var err error
+		if in.certs, err = certs.Load(l.TLS.files(l.WebSocket != nil, l.WebSocket == nil || l.Detect)); err != nil {
+			return nil, fmt.Errorf("engine: listener %q: %w", in.name, err)
+		}
+		in.via.TLS = in.certs.Config
+	}
 	return in, nil
 }
 
@@ -274,6 +245,9 @@ type ListenerStatus struct {
 	Name        string
 	Addr        net.Addr // nil where it has no address
 	Connections int      // open ones that came by it
+
+	CertificateNotAfter time.Time // when the first certificate runs out; zero without TLS
+	CertificateFailure  error     // why the last reload was refused; nil when it was not
 }
 
 // Listeners are those that are open, the options' first. Any goroutine.
@@ -285,7 +259,11 @@ func (b *Broker) Listeners() []ListenerStatus {
 	}
 	var all []ListenerStatus
 	for _, in := range b.listeners {
-		all = append(all, ListenerStatus{Name: in.name, Addr: b.server.Addr(in.via), Connections: b.server.ConnectionsBy(in.via)})
+		st := ListenerStatus{Name: in.name, Addr: b.server.Addr(in.via), Connections: b.server.ConnectionsBy(in.via)}
+		if in.certs != nil {
+			st.CertificateNotAfter, st.CertificateFailure = in.certs.NotAfter(), in.certs.Failure()
+		}
+		all = append(all, st)
 	}
 	return all
 }

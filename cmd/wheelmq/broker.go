@@ -43,6 +43,7 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 		options.ProfileLabels = true
 		go servePprof(ctx, profiles, log)
 	}
+	options.HandshakesBusy = processorsFor(&options)
 	if err := options.Validate(); err != nil {
 		return &exitError{exitConfiguration, err}
 	}

@@ -4,6 +4,8 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+
+	"github.com/wheelmq/wheelmq/engine"
 )
 
 // reservedDescriptors are not for clients that are let in. Half of them is for connections beyond the limit, which the
@@ -37,6 +39,22 @@ func connectionsFor(files uint64) (int, error) {
 			"raise it with ulimit -Hn or LimitNOFILE=", files, reservedDescriptors)
 	}
 	return int(min(files-reservedDescriptors, maxConnections)), nil
+}
+
+// processorsFor returns what lets the runtime have one processor more than there are loops while TLS handshakes compute:
+// they take turns on that one, and the loops keep theirs.
+func processorsFor(options *engine.Options) (busy func(bool)) {
+	loops := options.Loops
+	if loops == 0 {
+		loops = engine.DefaultLoops()
+	}
+	return func(busy bool) {
+		if busy {
+			setProcessors(loops + 1)
+		} else {
+			setProcessors(loops)
+		}
+	}
 }
 
 // setProcessors sets GOMAXPROCS to the number of loops, unless the environment sets it: then the user has decided.

@@ -45,6 +45,7 @@ type Connect struct {
 	Will        *Will                // nil: none
 	Listener    string               // name of the listener it came by
 	TLS         *tls.ConnectionState // shared: read only; nil without TLS
+	Identified  bool                 // UserName comes from a certificate that was verified: no password is to be asked for
 }
 
 // Will is what a CONNECT says of its Will Message.

@@ -20,6 +20,7 @@ type eventLoop struct {
 	owner   Loop
 	waking  atomic.Bool // a wake task is posted and has not begun
 	ticking atomic.Bool // the same for a tick
+	scratch scratch     // loop goroutine
 
 	mu sync.RWMutex
 	el gnet.EventLoop // nil while the loop does not run

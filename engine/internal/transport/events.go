@@ -66,16 +66,17 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 
 // open makes a socket of c and tells the owner of its loop.
 func (s *Server) open(l *eventLoop, c gnet.Conn, in *listening, a *arrival) bool {
-	if a == nil || a.remote == nil {
-		sock := &socket{gc: c, in: in}
-		sock.peer = l.owner.Opened(sock)
-		c.SetContext(sock)
-		return sock.peer != nil
+	sock := socket{gc: c, in: in}
+	if !in.needsLayers() && (a == nil || a.remote == nil) {
+		plain := &sock
+		plain.peer = l.owner.Opened(plain)
+		c.SetContext(plain)
+		return plain.peer != nil
 	}
-	sock := &layered{socket: socket{gc: c, in: in}, remote: a.remote, local: a.local, tlsState: a.tls}
-	sock.peer = l.owner.Opened(sock)
-	c.SetContext(sock)
-	return sock.peer != nil
+	layers := newLayered(l, sock, a)
+	layers.peer = l.owner.Opened(layers)
+	c.SetContext(layers)
+	return layers.peer != nil
 }
 
 // outOfDescriptors reports whether a connection with descriptor fd is one too
@@ -125,6 +126,9 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 		sock.ended(err)
 	case *layered:
 		sock.release()
+		if sock.why != nil {
+			err = sock.why
+		}
 		sock.ended(err)
 	}
 	return gnet.None

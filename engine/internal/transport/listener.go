@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +24,10 @@ type Listener struct {
 	SocketMode     fs.FileMode  // of a unix socket; 0: as the process's umask has it
 	MaxConnections int          // more are closed as they are accepted; 0: no bound of its own
 	Owner          any          // what Socket.Listener returns
+	Name           string       // in logs; "" for Address
+
+	TLS    func() *tls.Config // asked as a handshake begins, on a loop; nil: no TLS
+	Detect bool               // the first byte tells TLS from none
 }
 
 // listening is a Listener in use.
@@ -34,6 +39,8 @@ type listening struct {
 	socket net.Listener // of our own; nil when there is none
 	conns  atomic.Int64
 	closed atomic.Bool
+
+	warnings warnings
 }
 
 const unixPrefix = "unix:"

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/wheelmq/wheelmq/engine/internal/certs/certtest"
 )
 
 // TestListenersAtRunTime: of every kind, opened and closed while others are
@@ -159,7 +161,7 @@ func TestAdopt(t *testing.T) {
 	a, b = pair("unix", filepath.Join(t.TempDir(), "s"))
 	f("unix", a, b)
 	a, b = pair("tcp", "127.0.0.1:0")
-	cert := testCertificate(t)
+	cert := certtest.New(t, "authority").Certificate(certtest.Request{})
 	f("tcp", tls.Client(a, &tls.Config{InsecureSkipVerify: true}), tls.Server(b, &tls.Config{Certificates: []tls.Certificate{cert}}))
 
 	var inside []net.Conn

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,8 @@ type Config struct {
 	Loops          []Loop      // one per event loop
 	MaxConnections int         // more are closed as they are accepted
 	Logger         *slog.Logger
+	Handshakes     int        // TLS handshakes that compute at once; 0: the processors the loops leave, at least one
+	Busy           func(bool) // told when handshakes begin and when they are over; must not block; may be nil
 }
 
 // A Server is a running set of loops and listeners.
@@ -42,7 +45,8 @@ type Server struct {
 	cfg         Config
 	loops       []*eventLoop
 	static      []*listening // those that gnet listens for
-	descriptors int          // a connection with this descriptor or a higher one is closed
+	handshakes  *handshakes
+	descriptors int // a connection with this descriptor or a higher one is closed
 
 	// any goroutine
 	conns    atomic.Int64
@@ -85,6 +89,11 @@ func Listen(cfg Config) (*Server, error) {
 		done:        make(chan struct{}),
 		listeners:   make(map[*Listener]*listening),
 	}
+	atOnce := cfg.Handshakes
+	if atOnce == 0 {
+		atOnce = max(1, runtime.NumCPU()-len(cfg.Loops))
+	}
+	s.handshakes = newHandshakes(atOnce, cfg.Busy)
 	for _, l := range cfg.Loops {
 		s.loops = append(s.loops, &eventLoop{server: s, owner: l})
 	}

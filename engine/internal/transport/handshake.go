@@ -1,0 +1,212 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+)
+
+// A handshake is one TLS handshake under way. crypto/tls runs it on a goroutine
+// of the pool, which sleeps while it waits for the client; the loop brings the
+// client's bytes and takes the answers.
+type handshake struct {
+	layer *tlsLayer // only its conn, and its net.Conn methods, off the loop
+	pool  *handshakes
+	loop  *eventLoop
+
+	mu     sync.Mutex
+	more   sync.Cond // in has grown, or ended is set
+	in     []byte    // from the client, not read yet
+	out    []byte    // to the client, not taken by the loop yet
+	posted bool      // the loop is told to look
+	ended  bool      // the connection is gone
+	done   bool      // it is over, with err
+	err    error
+}
+
+// pushedBytes is how much a client may send ahead of its handshake.
+const pushedBytes = 128 << 10
+
+func newHandshake(t *tlsLayer, hello []byte) *handshake {
+	h := &handshake{layer: t, pool: t.s.in.server.handshakes, loop: t.s.loop, in: hello}
+	h.more.L = &h.mu
+	return h
+}
+
+// push adds bytes of the client; false when there are too many. Loop goroutine.
+func (h *handshake) push(b []byte) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.in = append(h.in, b...)
+	h.more.Signal()
+	return len(h.in) <= pushedBytes
+}
+
+// end makes the goroutine give up: the connection is gone. Loop goroutine.
+func (h *handshake) end() {
+	h.mu.Lock()
+	h.ended = true
+	h.more.Signal()
+	h.mu.Unlock()
+}
+
+// read waits for bytes of the client, and lets others compute meanwhile.
+func (h *handshake) read(p []byte) (int, error) {
+	h.mu.Lock()
+	if len(h.in) == 0 && !h.ended {
+		h.pool.pause()
+		for len(h.in) == 0 && !h.ended {
+			h.more.Wait()
+		}
+		h.mu.Unlock()
+		h.pool.resume()
+		h.mu.Lock()
+	}
+	defer h.mu.Unlock()
+	if h.ended {
+		return 0, net.ErrClosed
+	}
+	n := copy(p, h.in)
+	h.in = h.in[n:]
+	return n, nil
+}
+
+// write leaves b for the loop to send.
+func (h *handshake) write(b []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return 0, net.ErrClosed
+	}
+	h.out = append(h.out, b...)
+	h.postLocked()
+	return len(b), nil
+}
+
+func (h *handshake) postLocked() {
+	if !h.posted {
+		h.posted = h.loop.execute(h)
+	}
+}
+
+// Run takes what the goroutine has for the loop, on the loop.
+func (h *handshake) Run(context.Context) error {
+	h.mu.Lock()
+	out, in, done, err := h.out, h.in, h.done, h.err
+	h.out, h.posted = nil, false
+	h.mu.Unlock()
+	t := h.layer
+	if t.s.closed {
+		return nil
+	}
+	defer t.s.guard(t.s)
+	if len(out) > 0 {
+		t.s.socket.Write(out)
+	}
+	if done && !t.s.closed {
+		t.opened(in, err)
+	}
+	return nil
+}
+
+// shake runs the handshake to its end.
+func (h *handshake) shake() {
+	err := h.layer.conn.Handshake()
+	h.mu.Lock()
+	h.done, h.err = true, err
+	h.postLocked()
+	h.mu.Unlock()
+}
+
+// handshakes is the pool: it bounds how many are under way, how many wait for
+// that, and how many compute at once, so that the loops keep their processors.
+type handshakes struct {
+	computing chan struct{} // one entry for each that computes
+	busy      func(bool)    // told when work begins, and when there was none for calm
+
+	mu      sync.Mutex
+	under   int          // way
+	waiting []*handshake // oldest first
+	told    bool         // busy was told so
+	calm    *time.Timer
+}
+
+const (
+	handshakesUnderWay = 2048 // each with a goroutine
+	handshakesWaiting  = 8192
+	handshakeCalm      = 2 * time.Second
+)
+
+func newHandshakes(atOnce int, busy func(bool)) *handshakes {
+	p := &handshakes{computing: make(chan struct{}, atOnce), busy: busy}
+	if busy == nil {
+		p.busy = func(bool) {}
+	}
+	return p
+}
+
+// start begins h, now or when there is room; false when too many wait. Any goroutine.
+func (p *handshakes) start(h *handshake) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.under == handshakesUnderWay {
+		if len(p.waiting) == handshakesWaiting {
+			return false
+		}
+		p.waiting = append(p.waiting, h)
+		return true
+	}
+	p.under++
+	if !p.told {
+		p.told = true
+		p.busy(true)
+	}
+	go p.run(h)
+	return true
+}
+
+// run does h, and those that wait.
+func (p *handshakes) run(h *handshake) {
+	for h != nil {
+		p.resume()
+		h.shake()
+		p.pause()
+		h = p.next()
+	}
+}
+
+func (p *handshakes) next() *handshake {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) > 0 {
+		h := p.waiting[0]
+		p.waiting[0] = nil
+		p.waiting = p.waiting[1:]
+		return h
+	}
+	p.under--
+	if p.under == 0 {
+		p.calmLater()
+	}
+	return nil
+}
+
+// calmLater tells busy that the work is over, if nothing begins soon.
+func (p *handshakes) calmLater() {
+	if p.calm != nil {
+		p.calm.Reset(handshakeCalm)
+		return
+	}
+	p.calm = time.AfterFunc(handshakeCalm, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.under == 0 && p.told {
+			p.told = false
+			p.busy(false)
+		}
+	})
+}
+
+func (p *handshakes) resume() { p.computing <- struct{}{} }
+func (p *handshakes) pause()  { <-p.computing }

@@ -1,0 +1,267 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
+	"github.com/wheelmq/wheelmq/engine/internal/certs/certtest"
+)
+
+// watcher is an authenticator that keeps what it is asked.
+type watcher struct {
+	mu   sync.Mutex
+	seen []hook.Connect
+}
+
+func (w *watcher) Authenticate(c *hook.Connect) codec.ReasonCode {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen = append(w.seen, *c)
+	return codec.Success
+}
+
+func (w *watcher) last() hook.Connect {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen[len(w.seen)-1]
+}
+
+// serverTLS is a listener's TLS with a certificate of a.
+func serverTLS(a *certtest.Authority) *TLS {
+	cert, key := a.Issue(certtest.Request{})
+	return &TLS{Certificates: []KeyPair{{cert, key}}, CAFile: a.File}
+}
+
+// dialTLS opens a connection to the broker's first listener.
+func dialTLS(t testing.TB, b *Broker, c *tls.Config, v codec.Version) *socketClient {
+	t.Helper()
+	s := dialSocket(t, b, v)
+	s.Conn = tls.Client(s.Conn, c)
+	s.br = bufio.NewReader(s.Conn)
+	return s
+}
+
+// TestOverTLS: MQTT in TLS, with ALPN and without, with the client's identity
+// from its certificate, until the certificates are replaced.
+func TestOverTLS(t *testing.T) {
+	t.Parallel()
+	covers(t, "B-alpn")
+	a := certtest.New(t, "authority")
+	server := serverTLS(a)
+	server.ClientCertificates = OptionalClientCertificate
+	w := &watcher{}
+	b := startBroker(t, Options{Hooks: []any{w}, Listeners: []Listener{{Name: "tls", Address: "127.0.0.1:0", Anonymous: true, TLS: server}}})
+	client := &tls.Config{RootCAs: a.Pool(), ServerName: "localhost"}
+	for _, protocols := range [][]string{nil, {"mqtt"}, {"other", "mqtt"}} {
+		client.NextProtos = protocols
+		c := dialTLS(t, b, client, codec.V5)
+		if _, err := c.connect("a", true); err != nil {
+			t.Fatal(err)
+		}
+		c.ping()
+		got := w.last()
+		want := ""
+		if protocols != nil {
+			want = "mqtt"
+		}
+		if got.TLS == nil || got.TLS.NegotiatedProtocol != want || got.Listener != "tls" || got.Identified {
+			t.Errorf("%q: the hook was told %+v", protocols, got)
+		}
+	}
+	client.NextProtos = []string{"other"}
+	if _, err := dialTLS(t, b, client, codec.V5).connect("a", true); err == nil || !strings.Contains(err.Error(), "no application protocol") {
+		t.Errorf("another protocol: %v", err)
+	}
+}
+
+func TestIdentityFromCertificate(t *testing.T) {
+	t.Parallel()
+	a := certtest.New(t, "authority")
+	server := serverTLS(a)
+	server.ClientCertificates = OptionalClientCertificate
+	f := func(l Listener, name, id, code string) {
+		t.Helper()
+		l.Address, l.TLS = "127.0.0.1:0", server
+		w := &watcher{}
+		b := startBroker(t, Options{Hooks: []any{w}, Listeners: []Listener{l}})
+		client := &tls.Config{RootCAs: a.Pool(), ServerName: "localhost"}
+		if name != "" {
+			client.Certificates = []tls.Certificate{a.Certificate(certtest.Request{CommonName: "meter 7"})}
+		}
+		c := dialTLS(t, b, client, codec.V5)
+		_, err := c.connect("given", true, func(p *codec.Connect) {
+			p.HasUserName, p.UserName, p.HasPassword, p.Password = true, []byte("forged"), true, []byte("x")
+		})
+		if code != "" {
+			if err == nil || !strings.Contains(err.Error(), "CONNACK 00"+code) {
+				t.Errorf("got %v, want CONNACK %s", err, code)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := w.last(); got.UserName != name || !got.Identified || got.HasPassword || got.ClientID != id {
+			t.Errorf("the hook was told %+v, want user %q, client %q", got, name, id)
+		}
+	}
+	f(Listener{Identity: IdentityCommonName}, "meter 7", "given", "")
+	f(Listener{Identity: IdentitySubject}, "CN=meter 7,O=WheelMQ tests", "given", "")
+	f(Listener{Identity: IdentityCommonName, ClientIDFromUserName: true}, "meter 7", "meter 7", "")
+	f(Listener{Identity: IdentityCommonName}, "", "", "86")
+}
+
+// TestReloadTLS: new certificates are for new connections, all listeners'
+// together or none.
+func TestReloadTLS(t *testing.T) {
+	t.Parallel()
+	a := certtest.New(t, "authority")
+	dir := t.TempDir()
+	install := func(name string, r certtest.Request) KeyPair {
+		cert, key := a.Issue(r)
+		to := KeyPair{filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")}
+		for from, to := range map[string]string{cert: to.CertificateFile, key: to.KeyFile} {
+			data, err := os.ReadFile(from)
+			if err == nil {
+				err = os.WriteFile(to, data, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return to
+	}
+	one, two := install("one", certtest.Request{CommonName: "old"}), install("two", certtest.Request{CommonName: "old"})
+	b := startBroker(t, Options{Listeners: []Listener{
+		{Name: "one", Address: "127.0.0.1:0", Anonymous: true, TLS: &TLS{Certificates: []KeyPair{one}}},
+		{Name: "two", Address: "127.0.0.1:0", Anonymous: true, TLS: &TLS{Certificates: []KeyPair{two}}}}})
+	shown := func() string {
+		c := dialTLS(t, b, &tls.Config{RootCAs: a.Pool(), ServerName: "localhost"}, codec.V5)
+		if _, err := c.connect("new", true); err != nil {
+			t.Fatal(err)
+		}
+		return c.Conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName
+	}
+	inside := dialTLS(t, b, &tls.Config{RootCAs: a.Pool(), ServerName: "localhost"}, codec.V5)
+	if _, err := inside.connect("inside", true); err != nil {
+		t.Fatal(err)
+	}
+	install("one", certtest.Request{CommonName: "new"})
+	install("two", certtest.Request{NotAfter: time.Now().Add(-time.Minute)})
+	err := b.ReloadTLS()
+	if err == nil || !strings.Contains(err.Error(), `"two"`) || shown() != "old" {
+		t.Errorf("a set that ran out: %v, shown %q; want the old one", err, shown())
+	}
+	if s := b.Listeners(); s[0].CertificateFailure != nil || s[1].CertificateFailure == nil {
+		t.Errorf("the listeners say %+v", s)
+	}
+	until := time.Now().Add(30 * time.Minute).Truncate(time.Second)
+	install("two", certtest.Request{NotAfter: until})
+	if err := b.ReloadTLS(); err != nil || shown() != "new" {
+		t.Errorf("a good set: %v, shown %q; want the new one", err, shown())
+	}
+	if s := b.Listeners(); s[1].CertificateFailure != nil || !s[1].CertificateNotAfter.Equal(until) {
+		t.Errorf("the second listener says %+v, want %v", s[1], until)
+	}
+	inside.ping()
+}
+
+// run is the output of a foreign program.
+func run(t *testing.T, input io.Reader, name string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), socketPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdin = input
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// TestMosquittoClientsOverTLS: mosquitto_sub and mosquitto_pub, with the
+// client's certificate and without.
+func TestMosquittoClientsOverTLS(t *testing.T) {
+	t.Parallel()
+	a := certtest.New(t, "authority")
+	good, goodKey := a.Issue(certtest.Request{CommonName: "good"})
+	bad, badKey := certtest.New(t, "stranger").Issue(certtest.Request{})
+	f := func(ask ClientCertificates, version string, more []string, want bool) {
+		t.Helper()
+		server := serverTLS(a)
+		server.ClientCertificates = ask
+		b := startBroker(t, Options{Listeners: []Listener{{Address: "127.0.0.1:0", Anonymous: true, TLS: server}}})
+		_, port, _ := net.SplitHostPort(b.Addrs()[0].String())
+		args := append([]string{"-h", "localhost", "-p", port, "--cafile", a.File, "--tls-version", version, "-t", "a/b", "-q", "1", "-r"}, more...)
+		out, err := run(t, nil, "mosquitto_pub", append(args, "-m", "hello")...)
+		if (err == nil) != want {
+			t.Errorf("%v %s %q: %v, %s", ask, version, more, err, out)
+		}
+		if !want {
+			return
+		}
+		args = append([]string{"-h", "localhost", "-p", port, "--cafile", a.File, "--tls-version", version, "-t", "a/b", "-C", "1", "-W", "10"}, more...)
+		if out, err := run(t, nil, "mosquitto_sub", args...); err != nil || out != "hello\n" {
+			t.Errorf("%v %s %q: got %q, %v", ask, version, more, out, err)
+		}
+	}
+	with, stranger := []string{"--cert", good, "--key", goodKey}, []string{"--cert", bad, "--key", badKey}
+	for _, version := range []string{"tlsv1.2", "tlsv1.3"} {
+		f(NoClientCertificate, version, nil, true)
+		f(OptionalClientCertificate, version, nil, true)
+		f(RequiredClientCertificate, version, with, true)
+		f(RequiredClientCertificate, version, nil, false)
+		f(RequiredClientCertificate, version, stranger, false)
+		f(NoClientCertificate, version, []string{"--tls-alpn", "mqtt"}, true)
+	}
+}
+
+// TestOpenSSL: versions, key updates and attempts to renegotiate, by openssl s_client.
+func TestOpenSSL(t *testing.T) {
+	t.Parallel()
+	a := certtest.New(t, "authority")
+	b := startBroker(t, Options{Listeners: []Listener{{Address: "127.0.0.1:0", Anonymous: true, TLS: serverTLS(a)}}})
+	addr := b.Addrs()[0].String()
+	connect := connectPacket(codec.V311, "openssl", true)
+	pings := func(n int) []byte { return bytes.Repeat([]byte("\xc0\x00"), n) }
+	// commands go to s_client on lines of their own; packets without an end of line go with the next one.
+	f := func(what string, input [][]byte, want string, args ...string) {
+		t.Helper()
+		r, w := io.Pipe()
+		go func() {
+			for _, b := range input {
+				_, _ = w.Write(b)
+				time.Sleep(300 * time.Millisecond) // s_client reads a command only by itself
+			}
+			w.Close()
+		}()
+		args = append([]string{"s_client", "-connect", addr, "-CAfile", a.File, "-servername", "localhost", "-verify_return_error"}, args...)
+		out, err := run(t, r, "openssl", args...)
+		if !strings.Contains(out, want) {
+			t.Errorf("%s: %v, want %q in\n%q", what, err, want, out)
+		}
+	}
+	pong := "\xd0\x00"
+	f("1.3", [][]byte{connect, pings(1)}, "\x20\x02\x00\x00"+pong, "-tls1_3", "-quiet", "-no_ign_eof")
+	f("1.2", [][]byte{connect, pings(1)}, "\x20\x02\x00\x00"+pong, "-tls1_2", "-quiet", "-no_ign_eof")
+	f("1.1", nil, "alert protocol version", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
+	f("key update, both sides", [][]byte{connect, []byte("K\n"), pings(1), []byte("K\n"), pings(2)}, "KEYUPDATE", "-tls1_3")
+	f("packets behind a key update", [][]byte{connect, []byte("K\n"), pings(1)}, pong, "-tls1_3")
+	f("key update, one side", [][]byte{connect, []byte("k\n"), pings(1)}, pong, "-tls1_3")
+	f("renegotiation", [][]byte{connect, []byte("R\n"), pings(1)}, "alert unexpected message", "-tls1_2")
+	c := dialTLS(t, b, &tls.Config{RootCAs: a.Pool(), ServerName: "localhost"}, codec.V5)
+	if _, err := c.connect("still there", true); err != nil {
+		t.Error(err)
+	}
+}
