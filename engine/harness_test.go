@@ -142,11 +142,12 @@ func (p *peer) Close() {
 	p.closed, p.gone = true, true
 	p.conn.Closed(nil)
 }
-func (p *peer) CloseWrite() error         { p.closed = true; return nil }
-func (p *peer) Listener() any             { return p.h.b.listeners[0] }
-func (p *peer) TLS() *tls.ConnectionState { return nil }
-func (p *peer) RemoteAddr() net.Addr      { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
-func (p *peer) LocalAddr() net.Addr       { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1883} }
+func (p *peer) CloseWrite() error           { p.closed = true; return nil }
+func (p *peer) Listener() any               { return p.h.b.listeners[0] }
+func (p *peer) TLS() *tls.ConnectionState   { return nil }
+func (p *peer) Proxied() *transport.Proxied { return nil }
+func (p *peer) RemoteAddr() net.Addr        { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
+func (p *peer) LocalAddr() net.Addr         { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1883} }
 
 // dial opens a connection on the next loop in turn.
 func (h *harness) dial(v codec.Version) *peer {

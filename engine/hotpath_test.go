@@ -55,13 +55,14 @@ func (s *sink) Write(b []byte) {
 		s.last = append(s.last[:0], b...)
 	}
 }
-func (s *sink) Buffered() int             { return 0 }
-func (s *sink) Close()                    { s.conn.Closed(io.EOF) }
-func (s *sink) CloseWrite() error         { return nil }
-func (s *sink) Listener() any             { return s.door }
-func (s *sink) TLS() *tls.ConnectionState { return nil }
-func (s *sink) RemoteAddr() net.Addr      { return nil }
-func (s *sink) LocalAddr() net.Addr       { return nil }
+func (s *sink) Buffered() int               { return 0 }
+func (s *sink) Close()                      { s.conn.Closed(io.EOF) }
+func (s *sink) CloseWrite() error           { return nil }
+func (s *sink) Listener() any               { return s.door }
+func (s *sink) TLS() *tls.ConnectionState   { return nil }
+func (s *sink) Proxied() *transport.Proxied { return nil }
+func (s *sink) RemoteAddr() net.Addr        { return nil }
+func (s *sink) LocalAddr() net.Addr         { return nil }
 
 // client connects on a loop and sends the packets.
 func (r *rig) client(loop int, id string, packets ...[]byte) *sink {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
 )
 
 // identify puts into cn who the client is, where the listener has that from a
@@ -24,9 +25,12 @@ func (c *conn) identify(cn *connecting) (codec.ReasonCode, string) {
 	return codec.Success, ""
 }
 
-// certifiedName is what the client's certificate says, verified by TLS here;
-// "" when there is none, or it does not say that.
+// certifiedName is what the client's certificate says, verified by TLS here or
+// by a proxy that is trusted; "" when there is none, or it does not say that.
 func (c *conn) certifiedName() string {
+	if p := c.sock.Proxied(); p != nil && c.door.Identity == IdentityCommonName && p.CommonName != "" {
+		return p.CommonName
+	}
 	state := c.sock.TLS()
 	if state == nil || len(state.PeerCertificates) == 0 {
 		return ""
@@ -36,4 +40,14 @@ func (c *conn) certifiedName() string {
 		return subject.String()
 	}
 	return subject.CommonName
+}
+
+// proxied is what a proxy told of the client, for hooks.
+func (c *conn) proxied() *hook.Proxied {
+	p := c.sock.Proxied()
+	if p == nil {
+		return nil
+	}
+	h := hook.Proxied(*p)
+	return &h
 }

@@ -47,6 +47,31 @@ type Proxy struct {
 	RequireTLS bool           // the client must have come to the proxy by TLS, which only version 2 tells
 }
 
+func (w *WebSocket) transport() *transport.WebSocket {
+	t := &transport.WebSocket{Path: w.Path, Origins: w.Origins, PingInterval: w.PingInterval, Protocols: []string{"mqtt", "mqttv3.1"}}
+	switch w.Path {
+	case "":
+		t.Path = "/mqtt"
+	case "*":
+		t.Path = ""
+	}
+	if w.PingInterval == 0 {
+		t.PingInterval = defaultPingInterval
+	}
+	return t
+}
+
+// defaultPingInterval is below the minute of silence after which most proxies close.
+const defaultPingInterval = 25 * time.Second
+
+func (p *Proxy) transport() *transport.Proxy {
+	t := &transport.Proxy{Trusted: p.Trusted, Version: int(p.Version), RequireTLS: p.RequireTLS}
+	if len(t.Trusted) == 0 {
+		t.Trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	}
+	return t
+}
+
 // Identity says where a client's user name comes from. Where it comes from a
 // certificate, no password is asked for, and a client without one is refused.
 type Identity uint8
@@ -126,11 +151,14 @@ func (l *Listener) label() string {
 // newDoor makes l ready for the transport.
 func newDoor(l Listener) (*door, error) {
 	in := &door{Listener: l, name: l.label()}
-	if l.WebSocket != nil || l.Proxy != nil {
-		return nil, fmt.Errorf("engine: listener %q: WebSocket and PROXY are not served yet (issue 5)", in.name)
-	}
 	in.via = &transport.Listener{Address: l.Address, Socket: l.Socket, SocketMode: l.SocketMode, MaxConnections: l.MaxConnections,
 		Owner: in, Name: in.name, Detect: l.Detect}
+	if l.Proxy != nil {
+		in.via.Proxy = l.Proxy.transport()
+	}
+	if l.WebSocket != nil {
+		in.via.WebSocket = l.WebSocket.transport()
+	}
 	if l.TLS != nil {
 		var err error
 		if in.certs, err = certs.Load(l.TLS.files(l.WebSocket != nil, l.WebSocket == nil || l.Detect)); err != nil {

@@ -123,9 +123,10 @@ func (c *simConn) Close() {
 	c.closed, c.gone = true, true
 	c.peer.Closed(nil)
 }
-func (c *simConn) CloseWrite() error         { c.closed = true; return nil }
-func (c *simConn) Listener() any             { return c.s.b.listeners[0] }
-func (c *simConn) TLS() *tls.ConnectionState { return nil }
+func (c *simConn) CloseWrite() error           { c.closed = true; return nil }
+func (c *simConn) Listener() any               { return c.s.b.listeners[0] }
+func (c *simConn) TLS() *tls.ConnectionState   { return nil }
+func (c *simConn) Proxied() *transport.Proxied { return nil }
 func (c *simConn) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: c.number}
 }

@@ -45,6 +45,7 @@ type Connect struct {
 	Will        *Will                // nil: none
 	Listener    string               // name of the listener it came by
 	TLS         *tls.ConnectionState // shared: read only; nil without TLS
+	Proxied     *Proxied             // what a trusted proxy told of the client; nil without
 	Identified  bool                 // UserName comes from a certificate that was verified: no password is to be asked for
 }
 
@@ -53,6 +54,14 @@ type Will struct {
 	Topic  string
 	QoS    codec.QoS
 	Retain bool
+}
+
+// Proxied is what the PROXY header tells of a client beside its address.
+type Proxied struct {
+	TLS        bool   // it came to the proxy by TLS
+	TLSVersion string // as the proxy writes it
+	Authority  string // server name it asked for
+	CommonName string // of its certificate, which the proxy has verified; "" without one
 }
 
 // An Authenticator decides on a connection (MQTT 5.0 section 4.12, 3.1.4).

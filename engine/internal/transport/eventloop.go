@@ -20,7 +20,13 @@ type eventLoop struct {
 	owner   Loop
 	waking  atomic.Bool // a wake task is posted and has not begun
 	ticking atomic.Bool // the same for a tick
-	scratch scratch     // loop goroutine
+
+	// loop goroutine
+	scratch   scratch
+	ticks     uint32     // ticks seen
+	pinged    []*wsLayer // who is pinged when idle, in no order
+	pingNext  int        // index of who was looked at last
+	pingRound int        // ticks in which each is looked at once
 
 	mu sync.RWMutex
 	el gnet.EventLoop // nil while the loop does not run
@@ -72,6 +78,7 @@ type tickTask eventLoop
 func (t *tickTask) Run(context.Context) error {
 	t.ticking.Store(false)
 	defer (*eventLoop)(t).guard()
+	(*eventLoop)(t).pingIdle()
 	t.owner.Ticked()
 	return nil
 }

@@ -26,8 +26,10 @@ type Listener struct {
 	Owner          any          // what Socket.Listener returns
 	Name           string       // in logs; "" for Address
 
-	TLS    func() *tls.Config // asked as a handshake begins, on a loop; nil: no TLS
-	Detect bool               // the first byte tells TLS from none
+	Proxy     *Proxy             // a PROXY header comes first; nil: none
+	TLS       func() *tls.Config // asked as a handshake begins, on a loop; nil: no TLS
+	WebSocket *WebSocket         // nil: none
+	Detect    bool               // the first byte tells TLS from none, and WebSocket from none
 }
 
 // listening is a Listener in use.
@@ -40,7 +42,16 @@ type listening struct {
 	conns  atomic.Int64
 	closed atomic.Bool
 
+	upgrader *upgrader // nil without WebSocket
 	warnings warnings
+}
+
+func newListening(l *Listener, s *Server) *listening {
+	in := &listening{Listener: l, server: s, socket: l.Socket}
+	if l.WebSocket != nil {
+		in.upgrader = newUpgrader(l.WebSocket)
+	}
+	return in
 }
 
 const unixPrefix = "unix:"
@@ -146,7 +157,7 @@ func (s *Server) acceptAll() {
 
 // bindOwn binds l to a socket of our own.
 func (s *Server) bindOwn(l *Listener) (*listening, error) {
-	in := &listening{Listener: l, server: s, socket: l.Socket}
+	in := newListening(l, s)
 	var err error
 	path, unix := strings.CutPrefix(l.Address, unixPrefix)
 	switch {

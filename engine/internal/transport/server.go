@@ -95,7 +95,7 @@ func Listen(cfg Config) (*Server, error) {
 	}
 	s.handshakes = newHandshakes(atOnce, cfg.Busy)
 	for _, l := range cfg.Loops {
-		s.loops = append(s.loops, &eventLoop{server: s, owner: l})
+		s.loops = append(s.loops, &eventLoop{server: s, owner: l, pingRound: longestPingRound})
 	}
 	for _, l := range cfg.Listeners {
 		if err := s.prepare(l); err != nil {

@@ -26,6 +26,15 @@ func (s *socket) Write(b []byte) {
 	}
 }
 
+// write2 sends a and b in one go.
+func (s *socket) write2(l *eventLoop, a, b []byte) {
+	if !s.closed {
+		l.scratch.parts = [2][]byte{a, b}
+		_, _ = s.gc.Writev(l.scratch.parts[:])
+		l.scratch.parts = [2][]byte{}
+	}
+}
+
 func (s *socket) Buffered() int {
 	if s.closed {
 		return 0
@@ -50,6 +59,7 @@ func (s *socket) Listener() any             { return s.in.Owner }
 func (s *socket) RemoteAddr() net.Addr      { return s.gc.RemoteAddr() }
 func (s *socket) LocalAddr() net.Addr       { return s.gc.LocalAddr() }
 func (s *socket) TLS() *tls.ConnectionState { return nil }
+func (s *socket) Proxied() *Proxied         { return nil }
 
 // ended notes that gnet has closed the connection, and tells the peer.
 func (s *socket) ended(err error) {

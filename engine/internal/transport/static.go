@@ -20,7 +20,8 @@ func (s *Server) bindGnet(l *Listener) (*listening, error) {
 	if err != nil {
 		return nil, fmt.Errorf("transport: cannot listen: %w", err)
 	}
-	in := &listening{Listener: l, server: s, addr: addr, url: url}
+	in := newListening(l, s)
+	in.addr, in.url = addr, url
 	s.static = append(s.static, in)
 	return in, nil
 }

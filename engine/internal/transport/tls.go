@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/gobwas/ws"
 )
 
 // A tlsLayer is crypto/tls over bytes that the loop has read. It is the
@@ -205,10 +207,13 @@ func (t *tlsLayer) SetDeadline(time.Time) error      { return nil }
 func (t *tlsLayer) SetReadDeadline(time.Time) error  { return nil }
 func (t *tlsLayer) SetWriteDeadline(time.Time) error { return nil }
 
-// scratch is what a loop needs for TLS, made at first use. Loop-owned.
+// scratch is what a loop needs for the layers, made at first use. Loop-owned.
 type scratch struct {
 	plain  []byte
 	cipher []byte // nil while in use
+	frame  []byte // of WebSocket, up to copyBytes and a header
+	head   [ws.MaxHeaderSize]byte
+	parts  [2][]byte
 }
 
 func (l *eventLoop) plainBuffer() []byte {

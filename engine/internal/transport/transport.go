@@ -48,6 +48,9 @@ type Socket interface {
 	// TLS is the state of its TLS, valid when the first bytes were received;
 	// nil without.
 	TLS() *tls.ConnectionState
+	// Proxied is what a PROXY header told, valid when the first bytes were
+	// received; nil without.
+	Proxied() *Proxied
 }
 
 // A Waker makes a loop run its Woken method soon. Any goroutine.
