@@ -58,7 +58,7 @@ func (c *conn) auth(body []byte) {
 			return
 		}
 		cn := &hook.Connect{ClientID: c.cl.ClientID, UserName: c.cl.identity().UserName, Version: c.version,
-			RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr(), Listener: c.door.name, TLS: c.sock.TLS(), Proxied: c.proxied()}
+			RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr(), Listener: c.door().name, TLS: c.sock.TLS(), Proxied: c.proxied()}
 		c.ext.exchange = &authExchange{Exchange: h.Begin(cn), again: true}
 	case a.Code == codec.ContinueAuthentication && c.ext.exchange != nil && !c.ext.exchange.busy:
 	default:

@@ -80,7 +80,7 @@ func (cl *client) identity() hook.Client {
 		id.UserName, id.Data = cl.ext.userName, cl.ext.data
 	}
 	if c := cl.conn; c != nil {
-		id.Version, id.Listener, id.RemoteAddr = c.version, c.door.name, c.sock.RemoteAddr()
+		id.Version, id.Listener, id.RemoteAddr = c.version, c.door().name, c.sock.RemoteAddr()
 	}
 	return id
 }

@@ -42,7 +42,6 @@ var connNext = [connClosed + 1]uint8{ // bit s of connNext[c] set: s may follow 
 type conn struct {
 	loop  *loop
 	sock  transport.Socket
-	door  *door                      // by which it came
 	cl    *client                    // whose session it has; nil before connOpen and after
 	in    *bytebufferpool.ByteBuffer // what arrived of a packet that is not complete; nil when there is none
 	out   *bytebufferpool.ByteBuffer // frames made in this turn; nil when there are none
@@ -88,7 +87,7 @@ const (
 const lingering = time.Second
 
 func newConn(l *loop, s transport.Socket) *conn {
-	c := &conn{loop: l, sock: s, door: s.Listener().(*door), lastSeen: l.ticks}
+	c := &conn{loop: l, sock: s, lastSeen: l.ticks}
 	c.timer.Owner = c
 	c.arm(timerConnect, l.b.opts.ConnectTimeout)
 	return c
@@ -464,6 +463,9 @@ func (c *conn) peer() string {
 	}
 	return ""
 }
+
+// door is the listener by which it came.
+func (c *conn) door() *door { return c.sock.Listener().(*door) }
 
 func (c *conn) clientID() string {
 	if c.cl != nil {

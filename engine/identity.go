@@ -8,7 +8,7 @@ import (
 // identify puts into cn who the client is, where the listener has that from a
 // certificate and not from CONNECT.
 func (c *conn) identify(cn *connecting) (codec.ReasonCode, string) {
-	if c.door.Identity != IdentityConnect {
+	if c.door().Identity != IdentityConnect {
 		name := c.certifiedName()
 		if name == "" {
 			return codec.BadUserNameOrPassword, "no certificate that names the client"
@@ -16,7 +16,7 @@ func (c *conn) identify(cn *connecting) (codec.ReasonCode, string) {
 		cn.UserName, cn.HasUserName, cn.Identified = name, true, true
 		cn.Password, cn.HasPassword = nil, false
 	}
-	if c.door.ClientIDFromUserName {
+	if c.door().ClientIDFromUserName {
 		if cn.UserName == "" {
 			return codec.NotAuthorized, "no user name to be the client identifier"
 		}
@@ -28,7 +28,7 @@ func (c *conn) identify(cn *connecting) (codec.ReasonCode, string) {
 // certifiedName is what the client's certificate says, verified by TLS here or
 // by a proxy that is trusted; "" when there is none, or it does not say that.
 func (c *conn) certifiedName() string {
-	if p := c.sock.Proxied(); p != nil && c.door.Identity == IdentityCommonName && p.CommonName != "" {
+	if p := c.sock.Proxied(); p != nil && c.door().Identity == IdentityCommonName && p.CommonName != "" {
 		return p.CommonName
 	}
 	state := c.sock.TLS()
@@ -36,7 +36,7 @@ func (c *conn) certifiedName() string {
 		return ""
 	}
 	subject := state.PeerCertificates[0].Subject
-	if c.door.Identity == IdentitySubject {
+	if c.door().Identity == IdentitySubject {
 		return subject.String()
 	}
 	return subject.CommonName

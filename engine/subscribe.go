@@ -146,7 +146,7 @@ func (c *conn) mayRead(filter string) bool {
 		return c.loop.may(c.cl, hook.Subscribe, []byte(filter))
 	}
 	if isSys(filter) {
-		return c.door.Sys
+		return c.door().Sys
 	}
 	return true
 }
