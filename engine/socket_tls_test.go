@@ -2,13 +2,8 @@ package engine
 
 import (
 	"bufio"
-	"bytes"
-	"context"
 	"crypto/tls"
-	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -177,91 +172,4 @@ func TestReloadTLS(t *testing.T) {
 		t.Errorf("the second listener says %+v, want %v", s[1], until)
 	}
 	inside.ping()
-}
-
-// run is the output of a foreign program.
-func run(t *testing.T, input io.Reader, name string, args ...string) (string, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), socketPatience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stdin = input
-	out, err := cmd.CombinedOutput()
-	return string(out), err
-}
-
-// TestMosquittoClientsOverTLS: mosquitto_sub and mosquitto_pub, with the
-// client's certificate and without.
-func TestMosquittoClientsOverTLS(t *testing.T) {
-	t.Parallel()
-	a := certtest.New(t, "authority")
-	good, goodKey := a.Issue(certtest.Request{CommonName: "good"})
-	bad, badKey := certtest.New(t, "stranger").Issue(certtest.Request{})
-	f := func(ask ClientCertificates, version string, more []string, want bool) {
-		t.Helper()
-		server := serverTLS(a)
-		server.ClientCertificates = ask
-		b := startBroker(t, Options{Listeners: []Listener{{Address: "127.0.0.1:0", Anonymous: true, TLS: server}}})
-		_, port, _ := net.SplitHostPort(b.Addrs()[0].String())
-		args := append([]string{"-h", "localhost", "-p", port, "--cafile", a.File, "--tls-version", version, "-t", "a/b", "-q", "1", "-r"}, more...)
-		out, err := run(t, nil, "mosquitto_pub", append(args, "-m", "hello")...)
-		if (err == nil) != want {
-			t.Errorf("%v %s %q: %v, %s", ask, version, more, err, out)
-		}
-		if !want {
-			return
-		}
-		args = append([]string{"-h", "localhost", "-p", port, "--cafile", a.File, "--tls-version", version, "-t", "a/b", "-C", "1", "-W", "10"}, more...)
-		if out, err := run(t, nil, "mosquitto_sub", args...); err != nil || out != "hello\n" {
-			t.Errorf("%v %s %q: got %q, %v", ask, version, more, out, err)
-		}
-	}
-	with, stranger := []string{"--cert", good, "--key", goodKey}, []string{"--cert", bad, "--key", badKey}
-	for _, version := range []string{"tlsv1.2", "tlsv1.3"} {
-		f(NoClientCertificate, version, nil, true)
-		f(OptionalClientCertificate, version, nil, true)
-		f(RequiredClientCertificate, version, with, true)
-		f(RequiredClientCertificate, version, nil, false)
-		f(RequiredClientCertificate, version, stranger, false)
-		f(NoClientCertificate, version, []string{"--tls-alpn", "mqtt"}, true)
-	}
-}
-
-// TestOpenSSL: versions, key updates and attempts to renegotiate, by openssl s_client.
-func TestOpenSSL(t *testing.T) {
-	t.Parallel()
-	a := certtest.New(t, "authority")
-	b := startBroker(t, Options{Listeners: []Listener{{Address: "127.0.0.1:0", Anonymous: true, TLS: serverTLS(a)}}})
-	addr := b.Addrs()[0].String()
-	connect := connectPacket(codec.V311, "openssl", true)
-	pings := func(n int) []byte { return bytes.Repeat([]byte("\xc0\x00"), n) }
-	// commands go to s_client on lines of their own; packets without an end of line go with the next one.
-	f := func(what string, input [][]byte, want string, args ...string) {
-		t.Helper()
-		r, w := io.Pipe()
-		go func() {
-			for _, b := range input {
-				_, _ = w.Write(b)
-				time.Sleep(300 * time.Millisecond) // s_client reads a command only by itself
-			}
-			w.Close()
-		}()
-		args = append([]string{"s_client", "-connect", addr, "-CAfile", a.File, "-servername", "localhost", "-verify_return_error"}, args...)
-		out, err := run(t, r, "openssl", args...)
-		if !strings.Contains(out, want) {
-			t.Errorf("%s: %v, want %q in\n%q", what, err, want, out)
-		}
-	}
-	pong := "\xd0\x00"
-	f("1.3", [][]byte{connect, pings(1)}, "\x20\x02\x00\x00"+pong, "-tls1_3", "-quiet", "-no_ign_eof")
-	f("1.2", [][]byte{connect, pings(1)}, "\x20\x02\x00\x00"+pong, "-tls1_2", "-quiet", "-no_ign_eof")
-	f("1.1", nil, "alert protocol version", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
-	f("key update, both sides", [][]byte{connect, []byte("K\n"), pings(1), []byte("K\n"), pings(2)}, "KEYUPDATE", "-tls1_3")
-	f("packets behind a key update", [][]byte{connect, []byte("K\n"), pings(1)}, pong, "-tls1_3")
-	f("key update, one side", [][]byte{connect, []byte("k\n"), pings(1)}, pong, "-tls1_3")
-	f("renegotiation", [][]byte{connect, []byte("R\n"), pings(1)}, "alert unexpected message", "-tls1_2")
-	c := dialTLS(t, b, &tls.Config{RootCAs: a.Pool(), ServerName: "localhost"}, codec.V5)
-	if _, err := c.connect("still there", true); err != nil {
-		t.Error(err)
-	}
 }

@@ -30,7 +30,8 @@ var arrows = map[string][]string{
 	},
 
 	// 3
-	"engine/enginetest": {"engine"},
+	"engine/enginetest":       {"engine"},
+	"engine/internal/foreign": {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
 	"cmd/wheelmq":         {"engine"},
