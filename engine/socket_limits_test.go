@@ -2,8 +2,10 @@ package engine
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -75,7 +77,8 @@ func runExhausted() error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
-	b, err := New(Options{Listeners: []Listener{{Address: "127.0.0.1:0", Anonymous: true}}, Loops: 2})
+	b, err := New(Options{Listeners: []Listener{{Address: "127.0.0.1:0", Anonymous: true}}, Loops: 2,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
 	}
@@ -116,7 +119,8 @@ func TestDescriptorExhaustion(t *testing.T) {
 	}
 	child := exec.Command(os.Args[0], "-test.run=^TestDescriptorExhaustion$")
 	child.Env = append(os.Environ(), exhaustedEnv+"=1")
-	child.Stderr = os.Stderr
+	var log bytes.Buffer // read when the child has ended
+	child.Stderr = &log
 	orders, err := child.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -132,6 +136,10 @@ func TestDescriptorExhaustion(t *testing.T) {
 		orders.Close()
 		if err := child.Wait(); err != nil {
 			t.Errorf("the broker's process: %v", err)
+		}
+		said := log.String()
+		if n := strings.Count(said, "nearly as many files open"); n < 1 || n > 2 || !strings.Contains(said, "descriptors are free again") {
+			t.Errorf("the exhaustion, of which there were two, was logged %d times:\n%s", n, said)
 		}
 	}()
 	answers := bufio.NewScanner(out)

@@ -80,15 +80,20 @@ func (s *Server) open(l *eventLoop, c gnet.Conn, in *listening, a *arrival) bool
 }
 
 // outOfDescriptors reports whether a connection with descriptor fd is one too
-// many for the process, and logs when that begins and when it is over.
+// many for the process. It logs when that begins, and when a twentieth of the
+// connections of then have gone: not each time one place is free.
 func (s *Server) outOfDescriptors(fd int) bool {
 	out := fd >= s.descriptors
-	if out != s.crowded.Load() && s.crowded.CompareAndSwap(!out, out) {
-		if out {
-			s.cfg.Logger.Warn("the process has nearly as many files open as it may: new connections are refused until others end; raise the limit of open files (ulimit -n, LimitNOFILE) to serve more",
-				"limit", s.descriptors, "connections", s.conns.Load())
-		} else {
-			s.cfg.Logger.Info("descriptors are free again: new connections are served", "connections", s.conns.Load())
+	conns, crowded := s.conns.Load(), s.crowded.Load()
+	switch {
+	case out && crowded == 0:
+		if s.crowded.CompareAndSwap(0, conns) {
+			s.cfg.Logger.Warn("the process has nearly as many files open as it may: new connections are refused until others end; "+
+				"raise the limit of open files (ulimit -n, LimitNOFILE) to serve more", "limit", s.descriptors, "connections", conns)
+		}
+	case !out && crowded > 0 && conns < crowded-crowded/20:
+		if s.crowded.CompareAndSwap(crowded, 0) {
+			s.cfg.Logger.Info("descriptors are free again: new connections are served", "connections", conns)
 		}
 	}
 	return out

@@ -60,7 +60,7 @@ type Server struct {
 	err      error         // valid after done: what gnet's last run returned
 
 	next     atomic.Uint32  // loop of the next connection that is handed over
-	crowded  atomic.Bool    // connections are refused for want of descriptors
+	crowded  atomic.Int64   // connections when they began to be refused for want of descriptors; 0: they are not
 	arriving sync.WaitGroup // connections on their way to a loop, and who accepts them
 
 	placeholder net.Addr // of gnet when it has nothing to listen on; run's goroutine, and the ticker's
