@@ -174,7 +174,7 @@ func TestIdleMemory(t *testing.T) {
 	f("unix", 1600, Listener{Address: "unix:" + filepath.Join(t.TempDir(), "s")}, nil, false)
 	f("TCP behind a proxy", 2200, Listener{Proxy: &Proxy{}}, nil, false)
 	f("WebSocket", 2200, Listener{WebSocket: &WebSocket{}}, nil, true)
-	f("TLS 1.2", 8<<10, Listener{TLS: serverTLS(a)}, version(tls.VersionTLS12), false)
-	f("TLS 1.3", 8<<10, Listener{TLS: serverTLS(a)}, version(tls.VersionTLS13), false)
-	f("WebSocket in TLS 1.3", 9<<10, Listener{TLS: serverTLS(a), WebSocket: &WebSocket{}}, version(tls.VersionTLS13), true)
+	f("TLS 1.2", 5500, Listener{TLS: serverTLS(a)}, version(tls.VersionTLS12), false)
+	f("TLS 1.3", 5500, Listener{TLS: serverTLS(a)}, version(tls.VersionTLS13), false)
+	f("WebSocket in TLS 1.3", 5800, Listener{TLS: serverTLS(a), WebSocket: &WebSocket{}}, version(tls.VersionTLS13), true)
 }

@@ -84,12 +84,15 @@ func (t *tlsLayer) opened(in []byte, err error) {
 		return
 	}
 	t.done = true
+	t.dropBuffers()
 	t.drain(in)
 }
 
 // drain decrypts b and gives the peer what comes out.
 func (t *tlsLayer) drain(b []byte) {
 	t.in = b
+	t.lendBuffer()
+	defer t.takeBuffer()
 	buf := t.s.loop.plainBuffer()
 	for {
 		n, err := t.fill(buf)
@@ -211,6 +214,7 @@ func (t *tlsLayer) SetWriteDeadline(time.Time) error { return nil }
 type scratch struct {
 	plain  []byte
 	cipher []byte // nil while in use
+	raw    []byte // empty; nil while in use
 	frame  []byte // of WebSocket, up to copyBytes and a header
 	head   [ws.MaxHeaderSize]byte
 	parts  [2][]byte

@@ -78,6 +78,13 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestTLSBuffers: crypto/tls has the fields whose buffers are taken.
+func TestTLSBuffers(t *testing.T) {
+	if rawInputField == 0 || handField == 0 {
+		t.Errorf("fields of tls.Conn at %d and %d: idle connections keep their buffers", rawInputField, handField)
+	}
+}
+
 // TestTLSCloseWrite: what was written before it arrives, with close_notify behind.
 func TestTLSCloseWrite(t *testing.T) {
 	t.Parallel()
