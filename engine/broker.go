@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
 	"github.com/wheelmq/wheelmq/engine/internal/directory"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
@@ -72,7 +73,8 @@ func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 		retained: retainedStore{index: retained.New[*message.Message]()},
 		full:     fullSessions{policy: session.OverflowPolicy(o.Overflow), refs: make(map[router.Ref]struct{})},
 	}
-	b.off = offLoop{workers: o.HookWorkers, backlog: o.HookBacklog, timeout: o.HookTimeout}
+	b.off = offLoop{workers: o.HookWorkers, backlog: o.HookBacklog, timeout: o.HookTimeout,
+		spawn: func(f func()) { go f() }}
 	var all []*hookEntry
 	for _, h := range o.Hooks {
 		all = append(all, &hookEntry{h})
@@ -116,6 +118,10 @@ func (b *Broker) Start() error {
 	b.mu.Lock()
 	b.server = s
 	b.mu.Unlock()
+	for _, in := range b.listeners {
+		b.tellListener(in, s.Addr(in.via), true)
+	}
+	b.tellLife(hook.LifeObserver.Started)
 	return nil
 }
 
@@ -164,7 +170,9 @@ func (b *Broker) Stop(ctx context.Context) error {
 		}
 	}
 	b.awaitClosed(ctx)
-	return b.server.Stop(ctx)
+	err := b.server.Stop(ctx)
+	b.tellLife(hook.LifeObserver.Stopped)
+	return err
 }
 
 // awaitClosed waits until no connection is open, or for stopLinger.

@@ -25,6 +25,7 @@ type client struct {
 	expiry uint32         // Session Expiry Interval, seconds; expiryNever
 	shares bool           // has, or had, shared subscriptions
 	told   memberState    // what these were told last
+	known  bool           // hooks were told that it exists
 }
 
 // memberState is what the shared subscriptions are to know of their member.
@@ -104,9 +105,11 @@ func (c *conn) unlink() *client {
 func (c *conn) leave(will bool) {
 	if c.cl == nil {
 		c.stopWaiting()
+		c.loop.parting = parting{} // nobody is told
 		return
 	}
 	cl := c.unlink()
+	c.loop.tellDisconnected(c, cl, will && cl.ext != nil && cl.ext.will != nil, cl.expiry == 0)
 	if !will {
 		cl.forgetWill()
 	}
@@ -202,6 +205,7 @@ func (l *loop) fireAway(n *wheel.Node[client]) {
 	a := cl.ext.away
 	if a.endAt != 0 && a.endAt <= l.now {
 		l.counters.SessionsExpired++
+		l.tellSession(cl.ClientID, hook.SessionExpired)
 		l.endSession(cl)
 		return
 	}
@@ -231,11 +235,14 @@ func (l *loop) endSession(cl *client) {
 		if m, ok := o.Origin().(*router.Member); ok && (o.QoS == 1 || !sent) {
 			l.redispatch(m, o) // B-share-redeliver; a begun QoS 2 goes to nobody else [MQTT-4.8.2-5]
 		} else {
-			l.counters.Dropped[metrics.DropSessionEnded]++
+			l.drop(metrics.DropSessionEnded, cl, o.Message.Topic)
 		}
 		o.Message.Release(l.pool)
 	})
 	l.b.full.clear(cl)
 	l.endMove(cl)
 	l.vacate(cl)
+	if cl.known {
+		l.tellSession(cl.ClientID, hook.SessionDeleted)
+	}
 }

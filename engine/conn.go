@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/bytebufferpool"
 
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/transport"
 	"github.com/wheelmq/wheelmq/engine/internal/wheel"
 )
@@ -50,6 +51,7 @@ type conn struct {
 
 	lastSeen  uint32 // loop tick of the last whole packet
 	marked    uint32 // turn in which it last got frames to write
+	openedAt  uint32 // loop tick of its CONNACK
 	keepAlive uint16 // seconds; 0 off
 	state     connState
 	version   codec.Version // 0 until CONNECT
@@ -163,7 +165,9 @@ func (c *conn) consume(b []byte) {
 			break
 		}
 		n := h.Size + h.Remaining
-		c.packet(h, b[h.Size:n:n])
+		if c.loop.asks&onPacket == 0 || c.interceptIn(h, b[:n:n]) {
+			c.packet(h, b[h.Size:n:n])
+		}
 		b = b[n:]
 	}
 	if len(b) > 0 && c.state < connClosing {
@@ -227,7 +231,9 @@ func (c *conn) fill(b []byte) []byte {
 		case need == 0:
 			in := c.in
 			c.in = nil
-			c.packet(h, in.B[h.Size:])
+			if c.loop.asks&onPacket == 0 || c.interceptIn(h, in.B) {
+				c.packet(h, in.B[h.Size:])
+			}
 			putBuffer(in)
 			return b
 		case len(b) == 0:
@@ -285,6 +291,11 @@ func (c *conn) Closed(err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		c.note("connection lost", codec.Success, err.Error())
 	}
+	why := ""
+	if err != nil && !errors.Is(err, io.EOF) {
+		why = err.Error()
+	}
+	l.part(hook.ByNetwork, codec.Success, why)
 	c.leave(true)
 	c.become(connClosed)
 	l.connTimers.Cancel(&c.timer)
@@ -320,7 +331,9 @@ func (c *conn) extend() *connExt {
 // drop closes without a word.
 func (c *conn) drop(detail string) {
 	c.note("connection closed", codec.Success, detail)
+	c.loop.part(hook.ByBroker, codec.Success, detail)
 	c.sock.Close()
+	c.loop.parting = parting{} // it may have been closed before
 }
 
 // failWith answers an error of the codec.
@@ -359,6 +372,7 @@ func (c *conn) disconnect(code codec.ReasonCode, reason string, will bool) {
 			c.buffer().B = d.Append(c.out.B, c.version)
 		}
 	}
+	c.loop.part(hook.ByBroker, code, reason)
 	c.leave(will)
 	c.closeAfterOutput()
 }
@@ -415,8 +429,13 @@ func (c *conn) writeOut() {
 		return
 	}
 	c.out = nil
+	if c.loop.asks&onPacket != 0 {
+		out.B = c.interceptOut(out.B)
+	}
 	c.loop.counters.BytesSent += uint64(len(out.B))
-	c.sock.Write(out.B)
+	if len(out.B) > 0 {
+		c.sock.Write(out.B)
+	}
 	c.loop.buffers.put(out)
 	if c.state == connOpen {
 		c.checkOutput(c.sock.Buffered())

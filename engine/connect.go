@@ -161,6 +161,9 @@ func (c *conn) refuse(code codec.ReasonCode, detail string) { c.refuseWith(code,
 func (c *conn) refuseWith(code codec.ReasonCode, detail string, props codec.Properties) {
 	c.loop.counters.Refused++
 	c.note("connection refused", code, detail)
+	if len(c.loop.hooks.connections) > 0 {
+		c.loop.tellRefused(c, code, detail)
+	}
 	ack := codec.Connack{Code: code}
 	switch c.version {
 	case 0:
@@ -291,7 +294,15 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 	}
 	l.counters.Connects++
 	l.counters.Connected++
+	c.openedAt = l.ticks
+	if !cl.known {
+		cl.known = true
+		l.tellSession(cl.ClientID, hook.SessionCreated)
+	}
 	c.note("client connected", codec.Success, "")
+	if len(l.hooks.clients) > 0 {
+		l.tellConnected(c, cn, present)
+	}
 	c.connack(cn, present)
 	inflight := l.b.opts.MaxInflight
 	if cn.terms != nil {

@@ -201,7 +201,7 @@ func (l *loop) mayPublish(cl *client, name []byte, retain bool) bool {
 // mayGet asks whether a message on topic may go to cl (B-acl-time).
 func (l *loop) mayGet(cl *client, topic []byte) bool {
 	if !l.allowsDelivery(cl, topic) {
-		l.counters.Dropped[metrics.DropNotAuthorized]++
+		l.drop(metrics.DropNotAuthorized, cl, topic)
 		return false
 	}
 	return true
@@ -222,7 +222,7 @@ func (l *loop) allowsDelivery(cl *client, topic []byte) (allowed bool) {
 
 // checksDelivery reports whether mayGet has anybody to ask.
 func (l *loop) checksDelivery(cl *client) bool {
-	return len(l.hooks.deliveries) > 0 || cl.ext != nil && cl.ext.receive != nil
+	return l.asks&onReceive != 0 || cl.ext != nil && cl.ext.receive != nil
 }
 
 // Reauthorize replaces the rights of live sessions, connected or not: replace

@@ -6,6 +6,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/router"
@@ -54,7 +55,7 @@ func (l *loop) redispatch(from *router.Member, o session.Outbound) {
 func (l *loop) passOn(p *publication, from *router.Member) {
 	m, ok := from.Group().Pick(0, xxhash.Sum64(p.topic), from.Ref)
 	if !ok {
-		l.counters.Dropped[metrics.DropSessionEnded]++
+		l.drop(metrics.DropSessionEnded, nil, p.topic)
 		return
 	}
 	l.sendToMember(p, m)
@@ -71,7 +72,7 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		return
 	}
 	if p.expires != 0 && p.expires < l.now { // between loops, or held for a session on the move
-		l.counters.Dropped[metrics.DropExpired]++ // [MQTT-3.3.2-5]
+		l.drop(metrics.DropExpired, cl, p.topic) // [MQTT-3.3.2-5]
 		return
 	}
 	if cl.ext != nil && cl.ext.move != nil && l.hold(cl, p, s, origin, forwarded) {
@@ -82,6 +83,26 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 	}
 	retain := p.retain && s.Flags&router.RetainAsPublished != 0
 	qos := min(p.qos, s.QoS)
+	if l.asks&onDelivery != 0 {
+		changed, ok := l.interceptDelivery(cl, p, qos, retain)
+		if !ok {
+			return
+		}
+		if changed != nil {
+			l.deliverAs(cl, changed, s, origin, qos, retain)
+			l.done(changed)
+			return
+		}
+	}
+	if qos == 0 { // Fast path: deliverAs without the call
+		l.deliverQoS0(cl, p, s, retain)
+		return
+	}
+	l.deliverAs(cl, p, s, origin, qos, retain)
+}
+
+// deliverAs delivers p to cl once it is settled how.
+func (l *loop) deliverAs(cl *client, p *publication, s *router.Subscriber, origin *router.Member, qos codec.QoS, retain bool) {
 	if qos == 0 {
 		l.deliverQoS0(cl, p, s, retain)
 		return
@@ -98,10 +119,10 @@ func (l *loop) deliverQoS0(cl *client, p *publication, s *router.Subscriber, ret
 	c := cl.conn
 	switch {
 	case c == nil:
-		l.counters.Dropped[metrics.DropQoS0Offline]++ // B-qos0-offline
+		l.drop(metrics.DropQoS0Offline, cl, p.topic) // B-qos0-offline
 		return
 	case c.congested:
-		l.counters.Dropped[metrics.DropSlowReader]++
+		l.drop(metrics.DropSlowReader, cl, p.topic)
 		return
 	}
 	d := codec.Delivery{Retain: retain}
@@ -109,7 +130,9 @@ func (l *loop) deliverQoS0(cl *client, p *publication, s *router.Subscriber, ret
 		l.ids = s.AppendIDs(l.ids[:0])
 		d.SubscriptionIDs = l.ids
 	}
-	c.sendPublish(&d, p.topic, p.payload, p.properties, int64(p.expires))
+	if c.sendPublish(&d, p.topic, p.payload, p.properties, int64(p.expires)) && l.asks&onDelivered != 0 {
+		l.tellDelivered(c, hook.Delivery{Topic: p.topic, Payload: p.payload, Properties: p.properties, Retain: retain, From: p.from}, 0)
+	}
 	c.relieve()
 }
 
@@ -118,7 +141,7 @@ func (l *loop) deliverQoS0(cl *client, p *publication, s *router.Subscriber, ret
 func (l *loop) offer(cl *client, o session.Outbound) {
 	c := cl.conn
 	if c != nil && c.ext != nil && c.tooLarge(o) {
-		l.counters.Dropped[metrics.DropPacketTooLarge]++ // [MQTT-3.1.2-24]
+		l.drop(metrics.DropPacketTooLarge, cl, o.Message.Topic) // [MQTT-3.1.2-24]
 		return
 	}
 	if cl.Full(o.Message.Size()) {
@@ -127,7 +150,7 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 	o.Message.Retain()
 	id, verdict, old := cl.Offer(o, c != nil && c.congested)
 	for verdict == session.Evicted {
-		l.counters.Dropped[metrics.DropQueueFull]++
+		l.drop(metrics.DropQueueFull, cl, old.Message.Topic)
 		l.queued(cl, old, -1)
 		cl.released(old)
 		old.Message.Release(l.pool)
@@ -140,7 +163,7 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 	case session.Queued:
 		l.queued(cl, o, 1)
 	case session.Dropped:
-		l.counters.Dropped[metrics.DropQueueFull]++
+		l.drop(metrics.DropQueueFull, cl, o.Message.Topic)
 		o.Message.Release(l.pool)
 		return
 	}
@@ -196,7 +219,7 @@ func (c *conn) sendNext(s *session.Send) {
 		l.queued(c.cl, s.Outbound, -1)
 	}
 	if c.ext != nil && c.tooLarge(s.Outbound) { // [MQTT-3.1.2-25]
-		l.counters.Dropped[metrics.DropPacketTooLarge]++
+		l.drop(metrics.DropPacketTooLarge, c.cl, s.Message.Topic)
 		o := c.cl.Discard(s.PacketID)
 		c.cl.released(o)
 		o.Message.Release(l.pool)
@@ -207,7 +230,7 @@ func (c *conn) sendNext(s *session.Send) {
 
 // dropExpired lets go of a queued message whose time has run out.
 func (l *loop) dropExpired(o session.Outbound) {
-	l.counters.Dropped[metrics.DropExpired]++ // [MQTT-3.3.2-5]
+	l.drop(metrics.DropExpired, nil, o.Message.Topic) // [MQTT-3.3.2-5]
 	l.counters.QueuedMessages--
 	l.counters.QueuedBytes -= int64(o.Message.Size())
 	if m, ok := o.Origin().(*router.Member); ok {
@@ -219,11 +242,13 @@ func (l *loop) dropExpired(o session.Outbound) {
 func (c *conn) sendOutbound(o *session.Outbound, id uint16, dup bool) {
 	d := codec.Delivery{PacketID: id, QoS: o.QoS, Dup: dup, Retain: o.Retain, SubscriptionIDs: o.IDs()}
 	m := o.Message
-	c.sendPublish(&d, m.Topic, m.Payload, m.Properties, int64(m.Expires))
+	if c.sendPublish(&d, m.Topic, m.Payload, m.Properties, int64(m.Expires)) && c.loop.asks&onDelivered != 0 {
+		c.loop.tellDelivered(c, shownDelivery(o), id)
+	}
 }
 
-// sendPublish appends one PUBLISH to the output.
-func (c *conn) sendPublish(d *codec.Delivery, topic, payload []byte, props codec.Properties, expires int64) {
+// sendPublish appends one PUBLISH to the output, if the client takes packets of its size.
+func (c *conn) sendPublish(d *codec.Delivery, topic, payload []byte, props codec.Properties, expires int64) bool {
 	l := c.loop
 	if expires != 0 {
 		d.HasMessageExpiry, d.MessageExpiry = true, remaining(expires-int64(l.now))
@@ -231,8 +256,8 @@ func (c *conn) sendPublish(d *codec.Delivery, topic, payload []byte, props codec
 	if c.ext != nil {
 		define := c.alias(d, topic)
 		if !c.fits(codec.PublishSize(c.version, d, len(topic), len(payload), len(props))) {
-			l.counters.Dropped[metrics.DropPacketTooLarge]++ // only QoS 0 comes here: the others were asked before
-			return
+			l.drop(metrics.DropPacketTooLarge, c.cl, topic) // only QoS 0 comes here: the others were asked before
+			return false
 		}
 		if define {
 			c.ext.aliasOut[string(topic)] = d.TopicAlias // B-alias-queue
@@ -242,6 +267,7 @@ func (c *conn) sendPublish(d *codec.Delivery, topic, payload []byte, props codec
 	out.B = codec.AppendPublish(out.B, c.version, d, topic, payload, props)
 	c.sent(codec.PUBLISH)
 	l.counters.PublishBytesSent += uint64(len(payload))
+	return true
 }
 
 // remaining is the Message Expiry Interval to forward, from nanoseconds left

@@ -27,6 +27,8 @@ type harness struct {
 	envs  []*loopEnv
 	next  int // loop of the next dial
 	peers []*peer
+	off   []func() // what runs off the loops, when held or run lets it
+	held  bool     // not now
 }
 
 // loopEnv stands for the transport of one loop.
@@ -61,6 +63,7 @@ func newHarness(t testing.TB, loops int, o Options) *harness {
 		t.Fatal(err)
 	}
 	h.b = b
+	b.off.spawn = func(f func()) { h.off = append(h.off, f) }
 	for _, l := range b.loops {
 		e := &loopEnv{h: h, loop: l}
 		h.envs = append(h.envs, e)
@@ -82,6 +85,11 @@ func each(t *testing.T, o Options, f func(t *testing.T, h *harness)) {
 func (h *harness) run() {
 	for range 10_000 {
 		busy := false
+		if len(h.off) > 0 && !h.held {
+			f := h.off[0]
+			h.off, busy = h.off[1:], true
+			f()
+		}
 		for _, e := range h.envs {
 			if e.woken {
 				e.woken, busy = false, true

@@ -14,12 +14,48 @@ import (
 // nobody uses costs a length check.
 type hookSet struct {
 	all            []*hookEntry
+	points         hookPoints
 	authenticators []hook.Authenticator
 	deciders       []hook.Decider
 	authorizers    []hook.Authorizer
 	deliveries     []hook.DeliveryAuthorizer
 	enhanced       map[string]hook.EnhancedAuthenticator // by method
+
+	interceptors  []hook.PublishInterceptor
+	subscribers   []hook.SubscribeInterceptor
+	unsubscribers []hook.UnsubscribeInterceptor
+	deliverers    []hook.DeliveryInterceptor
+	packets       []hook.PacketInterceptor
+
+	lives         []hook.LifeObserver
+	listeners     []hook.ListenerObserver
+	connections   []hook.ConnectionObserver
+	clients       []hook.ClientObserver
+	subscriptions []hook.SubscriptionObserver
+	publishes     []hook.PublishObserver
+	unconsumed    []hook.UnconsumedObserver
+	delivered     []hook.DeliveryObserver
+	acks          []hook.AckObserver
+	drops         []hook.DropObserver
+	sessions      []hook.SessionObserver
+	retained      []hook.RetainedObserver
+	wills         []hook.WillObserver
 }
+
+// hookPoints tells which of the points that lie on the path of each message
+// have hooks: one word, beside what the loop has at hand anyway.
+type hookPoints uint16
+
+const (
+	onReceive   hookPoints = 1 << iota // deliveries
+	onPublish                          // interceptors
+	onDelivery                         // deliverers
+	onPacket                           // packets
+	onPublished                        // publishes
+	onUnconsumed
+	onDelivered
+	onAck
+)
 
 // A hookEntry is one hook as it was given. The same value may be given twice.
 type hookEntry struct{ hook any }
@@ -34,7 +70,12 @@ type hooks struct {
 func newHookSet(all []*hookEntry) (*hookSet, error) {
 	s := &hookSet{all: all, enhanced: make(map[string]hook.EnhancedAuthenticator)}
 	for i, e := range all {
-		points := gather(&s.authenticators, e) + gather(&s.deciders, e) + gather(&s.authorizers, e) + gather(&s.deliveries, e)
+		points := gather(&s.authenticators, e) + gather(&s.deciders, e) + gather(&s.authorizers, e) + gather(&s.deliveries, e) +
+			gather(&s.interceptors, e) + gather(&s.subscribers, e) + gather(&s.unsubscribers, e) + gather(&s.deliverers, e) +
+			gather(&s.packets, e) + gather(&s.lives, e) + gather(&s.listeners, e) + gather(&s.connections, e) +
+			gather(&s.clients, e) + gather(&s.subscriptions, e) + gather(&s.publishes, e) + gather(&s.unconsumed, e) +
+			gather(&s.delivered, e) + gather(&s.acks, e) + gather(&s.drops, e) + gather(&s.sessions, e) +
+			gather(&s.retained, e) + gather(&s.wills, e)
 		if a, ok := e.hook.(hook.EnhancedAuthenticator); ok {
 			if s.enhanced[a.Method()] != nil {
 				return nil, fmt.Errorf("engine: hook %d: two hooks offer the authentication method %q", i, a.Method())
@@ -46,6 +87,19 @@ func newHookSet(all []*hookEntry) (*hookSet, error) {
 			return nil, fmt.Errorf("engine: hook %d: %T implements no interface of package hook", i, e.hook)
 		}
 	}
+	mark := func(p hookPoints, n int) {
+		if n > 0 {
+			s.points |= p
+		}
+	}
+	mark(onReceive, len(s.deliveries))
+	mark(onPublish, len(s.interceptors))
+	mark(onDelivery, len(s.deliverers))
+	mark(onPacket, len(s.packets))
+	mark(onPublished, len(s.publishes))
+	mark(onUnconsumed, len(s.unconsumed))
+	mark(onDelivered, len(s.delivered))
+	mark(onAck, len(s.acks))
 	return s, nil
 }
 

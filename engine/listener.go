@@ -238,6 +238,7 @@ func (b *Broker) OpenListener(l Listener) (net.Addr, error) {
 		b.removeListener(in)
 		return nil, err
 	}
+	b.tellListener(in, addr, true)
 	return addr, nil
 }
 
@@ -251,8 +252,11 @@ func (b *Broker) CloseListener(name string) error {
 	if err != nil {
 		return err
 	}
+	addr := b.server.Addr(in.via)
 	b.removeListener(in)
-	return b.server.Close(in.via)
+	err = b.server.Close(in.via)
+	b.tellListener(in, addr, false)
+	return err
 }
 
 // Adopt serves c as a connection by the listener of this name. It may be of

@@ -23,6 +23,7 @@ type loop struct {
 	id int
 
 	hooks *hookSet   // of this turn
+	asks  hookPoints // of hooks: what is on the path of each message
 	now   clock.Time // of this turn
 	ticks uint32     // of this turn: wheel ticks since start
 	start clock.Time
@@ -57,6 +58,8 @@ type loop struct {
 	cell       metrics.Cell
 	sys        sysState // loop 0 only
 	stopping   bool
+	parting    parting                 // why the connection being served ends
+	doomed     []*conn                 // for which a hook panicked
 	labels     *[works]context.Context // for the profiler; nil: none
 }
 
@@ -90,6 +93,7 @@ func (l *loop) begin() {
 	if l.depth == 0 {
 		l.flush.turn++
 		l.hooks = l.b.hooks.current.Load()
+		l.asks = l.hooks.points
 	}
 	l.depth++
 }
@@ -99,6 +103,9 @@ func (l *loop) end() {
 	if l.depth > 1 {
 		l.depth--
 		return
+	}
+	if l.doomed != nil {
+		l.endDoomed()
 	}
 	l.postOutboxes()
 	if l.flush.now(l) {
@@ -121,6 +128,9 @@ func (l *loop) Opened(s transport.Socket) transport.Peer {
 	c := newConn(l, s)
 	c.index = uint32(len(l.conns))
 	l.conns = append(l.conns, c)
+	if len(l.hooks.connections) > 0 {
+		l.tellAccepted(c)
+	}
 	return c
 }
 

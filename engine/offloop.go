@@ -13,6 +13,7 @@ import (
 type offLoop struct {
 	workers, backlog int
 	timeout          time.Duration
+	spawn            func(func()) // begins a goroutine
 
 	mu      sync.Mutex
 	running int
@@ -25,7 +26,7 @@ func (o *offLoop) run(f func()) bool {
 	defer o.mu.Unlock()
 	if o.running < o.workers {
 		o.running++
-		go o.work(f)
+		o.spawn(func() { o.work(f) })
 		return true
 	}
 	if len(o.waiting) >= o.backlog {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 )
 
@@ -92,6 +93,13 @@ func (c *conn) ack(t codec.PacketType, body []byte) {
 		}
 		return
 	case session.Done:
+		if c.loop.asks&onAck != 0 && t != codec.PUBREC {
+			qos := codec.QoS(1)
+			if t == codec.PUBCOMP {
+				qos = 2
+			}
+			c.loop.tellAcknowledged(c, a.PacketID, qos)
+		}
 		if o.Message != nil {
 			c.cl.released(o)
 			o.Message.Release(c.loop.pool)
@@ -147,6 +155,8 @@ func (c *conn) disconnected(body []byte) {
 		}
 		c.cl.expiry = v
 	}
+	reason, _ := d.Properties.Bytes(codec.ReasonString)
+	c.loop.part(hook.ByClient, d.Code, string(reason))
 	c.leave(d.Code != codec.Success) // [MQTT-3.14.4-3], B-will-04
 	c.writeOut()
 	c.sock.Close() // at once: who says goodbye reads no more

@@ -8,6 +8,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/message"
@@ -25,20 +26,21 @@ type publication struct {
 	retain         bool
 	will           bool       // a Will Message
 	publisher      router.Ref // whose session; 0: nobody's
+	from           string     // its client identifier
 	msg            *message.Message
 }
 
 // fromMessage makes p a view of m, whose reference it takes over.
 func (p *publication) fromMessage(m *message.Message, publisher router.Ref) {
 	*p = publication{topic: m.Topic, payload: m.Payload, properties: m.Properties, expires: m.Expires,
-		qos: m.QoS, retain: m.Retained, publisher: publisher, msg: m}
+		qos: m.QoS, retain: m.Retained, publisher: publisher, from: m.Publisher, msg: m}
 }
 
 // own returns p's message with p's own reference: who keeps it retains it.
 func (l *loop) own(p *publication) *message.Message {
 	if p.msg == nil {
 		m := l.pool.New(p.topic, p.payload, p.properties)
-		m.Expires, m.QoS, m.Retained = p.expires, p.qos, p.retain
+		m.Expires, m.QoS, m.Retained, m.Publisher = p.expires, p.qos, p.retain, p.from
 		p.msg = m
 	}
 	return p.msg
@@ -80,12 +82,21 @@ func (c *conn) publish(flags uint8, body []byte) {
 	}
 	l.counters.PublishBytesReceived += uint64(len(in.Payload))
 	p := publication{topic: in.Topic, payload: in.Payload, properties: in.Properties, qos: in.QoS, retain: in.Retain,
-		publisher: c.cl.ref}
+		publisher: c.cl.ref, from: c.cl.ClientID}
 	if in.HasMessageExpiry {
 		p.expires = l.now.Add(time.Duration(in.MessageExpiry) * time.Second)
 	}
 	id, qos, cl := in.PacketID, in.QoS, c.cl
+	if l.asks&onPublish != 0 {
+		if out := l.interceptPublish(cl, &p); out.Ends() {
+			c.stopPublish(in, out)
+			return
+		}
+	}
 	code := l.publish(&p)
+	if l.asks&onPublished != 0 && !code.Failure() {
+		l.tellPublished(cl, &p, code)
+	}
 	l.done(&p)
 	if c.state != connOpen { // delivering to itself can close a connection
 		return
@@ -186,9 +197,9 @@ func (c *conn) refusePublish(in *codec.Publish, code codec.ReasonCode, detail st
 			return
 		}
 	case codec.NotAuthorized:
-		c.loop.counters.Dropped[metrics.DropNotAuthorized]++
+		c.loop.drop(metrics.DropNotAuthorized, nil, in.Topic)
 	default:
-		c.loop.counters.Dropped[metrics.DropRefusedPublish]++
+		c.loop.drop(metrics.DropRefusedPublish, nil, in.Topic)
 	}
 	switch in.QoS {
 	case 1:
@@ -201,12 +212,39 @@ func (c *conn) refusePublish(in *codec.Publish, code codec.ReasonCode, detail st
 	}
 }
 
+// stopPublish answers a PUBLISH that an interceptor stopped.
+func (c *conn) stopPublish(in *codec.Publish, out hook.Outcome) {
+	c.loop.drop(metrics.DropIntercepted, nil, in.Topic)
+	if out.Close {
+		code := out.Code
+		if !code.Failure() {
+			code = codec.AdministrativeAction
+		}
+		c.fail(code, out.Reason)
+		return
+	}
+	if in.QoS == 2 && out.Code.Failure() && c.version == codec.V5 {
+		c.cl.Forget(in.PacketID) // [MQTT-4.3.3-9]
+	}
+	ack := codec.PUBACK
+	if in.QoS == 2 {
+		ack = codec.PUBREC
+	}
+	switch {
+	case in.QoS == 0:
+	case out.Reason == "":
+		c.answer(ack, in.PacketID, out.Code)
+	default:
+		c.answerWhy(ack, in.PacketID, out.Code, out.Reason)
+	}
+}
+
 // publish routes p and returns what its publisher is to be told. p's slices
 // are borrowed; the caller calls p.done.
 func (l *loop) publish(p *publication) codec.ReasonCode {
 	r := l.route(p)
 	if p.qos > 0 && (l.b.full.any() && l.b.full.blocks(r) || l.saturated && l.saturates(r)) {
-		l.counters.Dropped[metrics.DropRefusedPublish]++
+		l.drop(metrics.DropRefusedPublish, nil, p.topic)
 		return codec.QuotaExceeded
 	}
 	if p.retain {
@@ -231,6 +269,9 @@ func (l *loop) publish(p *publication) codec.ReasonCode {
 		matched = true
 	}
 	if !matched {
+		if l.asks&onUnconsumed != 0 {
+			l.tellUnconsumed(p)
+		}
 		return codec.NoMatchingSubscribers
 	}
 	return codec.Success
@@ -261,7 +302,7 @@ func (l *loop) fanOutTo(i int, p *publication, subs []router.Subscriber) {
 // credit reports whether loop i's mailbox takes p: QoS 0 is dropped at its bound.
 func (l *loop) credit(i int, p *publication) bool {
 	if p.qos == 0 && l.outboxes[i].waiting+l.outboxes[i].bytes > l.b.opts.MailboxBytes {
-		l.counters.Dropped[metrics.DropMailboxFull]++
+		l.drop(metrics.DropMailboxFull, nil, p.topic)
 		return false
 	}
 	return true

@@ -33,11 +33,12 @@ func (l *loop) storeRetained(p *publication) bool {
 	if len(p.payload) == 0 {
 		if old, had := s.index.Delete(name); had {
 			s.count(old, -1)
+			l.tellRetained(name, nil)
 		}
 		return true
 	}
 	m := message.NewLasting(p.topic, p.payload, p.properties)
-	m.Expires, m.QoS, m.Retained = p.expires, p.qos, true
+	m.Expires, m.QoS, m.Retained, m.Publisher = p.expires, p.qos, true, p.from
 	if p.publisher == 0 {
 		if _, had := s.index.Set(name, m); !had {
 			s.own.Add(1)
@@ -45,13 +46,14 @@ func (l *loop) storeRetained(p *publication) bool {
 		return true
 	}
 	if !s.fits(name, int64(m.Size()), &l.b.opts) {
-		l.counters.Dropped[metrics.DropRefusedPublish]++
+		l.drop(metrics.DropRefusedPublish, nil, p.topic)
 		return false
 	}
 	s.count(m, 1)
 	if old, had := s.index.Set(name, m); had {
 		s.count(old, -1)
 	}
+	l.tellRetained(name, m)
 	return true
 }
 
@@ -63,11 +65,20 @@ func (s *retainedStore) count(m *message.Message, n int64) {
 	}
 }
 
+// forgetRetained removes m, which has expired, and tells.
+func (l *loop) forgetRetained(m *message.Message) {
+	if l.b.retained.forget(m) {
+		l.tellRetained(string(m.Topic), nil)
+	}
+}
+
 // forget removes m, which has expired, unless another message took its place.
-func (s *retainedStore) forget(m *message.Message) {
+func (s *retainedStore) forget(m *message.Message) bool {
 	if s.index.DeleteIf(string(m.Topic), func(now *message.Message) bool { return now == m }) {
 		s.count(m, -1)
+		return true
 	}
+	return false
 }
 
 // sweepRetained looks at a few retained messages and removes those that have
@@ -84,7 +95,7 @@ func (l *loop) sweepRetained() {
 		}
 	})
 	for _, m := range found {
-		s.forget(m)
+		l.forgetRetained(m)
 	}
 	clear(found)
 	l.found = found[:0]
@@ -171,16 +182,29 @@ func (l *loop) replayStep(c *conn) bool {
 // sendRetained sends one retained message, with RETAIN 1 [311:MQTT-3.3.1-8].
 func (l *loop) sendRetained(c *conn, r *replay, m *message.Message) {
 	if m.Expired(l.now) {
-		l.counters.Dropped[metrics.DropExpired]++
-		l.b.retained.forget(m)
+		l.drop(metrics.DropExpired, c.cl, m.Topic)
+		l.forgetRetained(m)
 		return
 	}
 	if l.checksDelivery(c.cl) && !l.mayGet(c.cl, m.Topic) {
 		return
 	}
-	o := session.Outbound{Message: m, Extra: r.extra, QoS: min(r.qos, m.QoS), Retain: true}
+	qos := min(r.qos, m.QoS)
+	if l.asks&onDelivery != 0 {
+		p := publication{}
+		p.fromMessage(m, 0)
+		changed, ok := l.interceptDelivery(c.cl, &p, qos, true)
+		if !ok {
+			return
+		}
+		if changed != nil {
+			m = l.own(changed)
+			defer l.done(changed)
+		}
+	}
+	o := session.Outbound{Message: m, Extra: r.extra, QoS: qos, Retain: true}
 	if c.ext != nil && c.tooLarge(o) {
-		l.counters.Dropped[metrics.DropPacketTooLarge]++
+		l.drop(metrics.DropPacketTooLarge, c.cl, m.Topic)
 		return
 	}
 	var id uint16

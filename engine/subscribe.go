@@ -26,14 +26,24 @@ func (c *conn) subscribe(body []byte) {
 		c.fail(codec.PacketTooLarge, "the SUBACK would be larger than the client takes")
 		return
 	}
-	if c.version == codec.V31 && slices.ContainsFunc(in.Filters, c.refuses) { // M31-suback: 3.1 has no word for it
+	var stopped []codec.ReasonCode // by hooks
+	if len(l.hooks.subscribers) > 0 {
+		stopped = l.interceptSubscribe(c, in)
+	}
+	if c.version == codec.V31 && (slices.ContainsFunc(in.Filters, c.refuses) || slices.ContainsFunc(stopped, codec.ReasonCode.Failure)) { // M31-suback: 3.1 has no word for it
 		c.drop("topic filter refused")
 		return
 	}
 	codes := l.codes[:0]
 	var replays []*replay
 	for i := range in.Filters {
-		code, r := c.subscribeOne(&in.Filters[i], in.SubscriptionID)
+		var code codec.ReasonCode
+		var r *replay
+		if stopped != nil && stopped[i].Failure() {
+			code = stopped[i]
+		} else {
+			code, r = c.subscribeOne(&in.Filters[i], in.SubscriptionID)
+		}
 		if code.Failure() && c.version != codec.V5 {
 			code = codec.UnspecifiedError // the one failure code of 3.1.1
 		}
@@ -107,9 +117,15 @@ func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode,
 		} else {
 			cl.told.tell(s.member)
 		}
+		if len(l.hooks.subscriptions) > 0 {
+			l.tellSubscribed(cl, s, f.RetainHandling)
+		}
 		return codec.ReasonCode(s.qos), nil // U5-4.8.2-retain: no retained messages
 	}
 	l.b.router.Subscribe(s.filter, want)
+	if len(l.hooks.subscriptions) > 0 {
+		l.tellSubscribed(cl, s, f.RetainHandling)
+	}
 	if f.RetainHandling == 2 || f.RetainHandling == 1 && !isNew {
 		return codec.ReasonCode(s.qos), nil
 	}
@@ -165,6 +181,14 @@ func (c *conn) unsubscribe(body []byte) {
 	}
 	codes := l.codes[:0]
 	for _, f := range in.Filters {
+		if len(l.hooks.unsubscribers) > 0 {
+			changed, code := l.interceptUnsubscribe(c, f)
+			if code.Failure() {
+				codes = append(codes, code)
+				continue
+			}
+			f = changed
+		}
 		codes = append(codes, l.unsubscribeOne(c.cl, f))
 	}
 	l.codes = codes
@@ -182,6 +206,9 @@ func (l *loop) unsubscribeOne(cl *client, filter []byte) codec.ReasonCode {
 	}
 	l.unroute(cl, s)
 	cl.dropReplay(s.filter)
+	if len(l.hooks.subscriptions) > 0 {
+		l.tellUnsubscribed(cl, s.filter)
+	}
 	cl.removeSubscription(s)
 	return codec.Success
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/directory"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
@@ -185,7 +186,7 @@ func (l *loop) arrive(ref router.Ref, what *moved) {
 	if what == nil {
 		cl.ext.move = nil
 	} else {
-		m.holding = true
+		m.holding, cl.known = true, true
 		cl.Session, cl.subs, cl.expiry, cl.shares = what.session, what.subs, what.expiry, what.shares
 		cl.ext.replays, cl.ext.will, cl.ext.userName, cl.ext.grant = what.replays, what.will, what.userName, what.grant
 		l.b.full.update(cl)
@@ -276,7 +277,7 @@ func (l *loop) endMove(cl *client) {
 		if h.origin != nil {
 			l.passOn(&p, h.origin)
 		} else {
-			l.counters.Dropped[metrics.DropSessionEnded]++
+			l.drop(metrics.DropSessionEnded, cl, p.topic)
 		}
 		l.done(&p)
 	}
@@ -297,7 +298,7 @@ func (l *loop) hold(cl *client, p *publication, sub *router.Subscriber, origin *
 	case m.holding && forwarded:
 		return false
 	case l.b.limits.Messages >= 0 && len(m.held) >= l.b.limits.Messages:
-		l.counters.Dropped[metrics.DropQueueFull]++
+		l.drop(metrics.DropQueueFull, cl, p.topic)
 	default:
 		msg := l.own(p)
 		msg.Retain()
@@ -314,11 +315,15 @@ func (l *loop) takeOver(cl *client, clean bool) bool {
 	if c := cl.conn; c != nil {
 		l.counters.SessionsTakenOver++
 		ends = ends || cl.expiry == 0
+		l.tellSession(cl.ClientID, hook.SessionTakenOver)
 		c.unlink()
+		l.part(hook.ByTakeover, codec.SessionTakenOver, "")
+		l.tellDisconnected(c, cl, cl.ext != nil && cl.ext.will != nil, ends)
 		c.disconnect(codec.SessionTakenOver, "another connection has the client identifier", true) // [MQTT-3.1.4-3]
 	}
 	if a := cl.awayTimes(); a != nil && a.endAt != 0 && a.endAt <= l.now { // its timer is due with the next tick
 		l.counters.SessionsExpired++
+		l.tellSession(cl.ClientID, hook.SessionExpired)
 		ends = true
 	}
 	if ends {

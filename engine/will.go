@@ -23,9 +23,14 @@ func (l *loop) publishWill(cl *client) {
 		p.expires = w.message.Expires
 	}
 	if isSys(p.topic) || l.mayBeAsked(cl) && !l.mayWill(cl, &p) {
-		l.counters.Dropped[metrics.DropNotAuthorized]++ // B-will-acl
+		l.drop(metrics.DropNotAuthorized, nil, p.topic) // B-will-acl
+	} else if l.asks&onPublish != 0 && l.interceptPublish(cl, &p).Ends() {
+		l.drop(metrics.DropIntercepted, nil, p.topic)
 	} else {
 		l.publish(&p)
+		if len(l.hooks.wills) > 0 {
+			l.tellWill(cl, &p)
+		}
 	}
 	l.done(&p)
 }

@@ -21,6 +21,7 @@ type Message struct {
 	Expires    clock.Time       // when the Message Expiry Interval runs out; 0 never
 	QoS        codec.QoS        // as published
 	Retained   bool             // RETAIN flag as published
+	Publisher  string           // client identifier of who published it; "" for the broker's own
 
 	class uint8        // size class of buf; unpooled for those that live long
 	refs  atomic.Int32 // any goroutine; 0 means recycled

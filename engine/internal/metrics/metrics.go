@@ -21,6 +21,7 @@ const (
 	DropSessionEnded               // the session ended with the message in its keeping
 	DropNotAuthorized              // the publisher may not publish there, or the subscriber not read it
 	DropRefusedPublish             // refused for another reason, and answered so
+	DropIntercepted                // a hook stopped it
 	NumDrops
 )
 
@@ -28,7 +29,7 @@ const (
 func (d Drop) String() string { return dropNames[d] }
 
 var dropNames = [NumDrops]string{"queue_full", "qos0_offline", "slow_reader", "expired", "packet_too_large",
-	"mailbox_full", "session_ended", "not_authorized", "refused"}
+	"mailbox_full", "session_ended", "not_authorized", "refused", "intercepted"}
 
 // Counters are one loop's figures since the start. Gauges are differences and
 // are right only in the sum over all loops. Loop-owned.
