@@ -146,7 +146,7 @@ func (c *conn) authenticate(cn *connecting) codec.ReasonCode {
 			return code
 		}
 	}
-	if len(h.authenticators) == 0 && len(h.deciders) == 0 && !c.door().Anonymous { // nobody can tell who it is
+	if len(h.authenticators) == 0 && len(h.deciders) == 0 && !c.door().Anonymous && !cn.Identified { // nobody can tell who it is
 		return codec.NotAuthorized
 	}
 	return codec.Success

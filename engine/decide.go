@@ -53,7 +53,7 @@ func (c *conn) decided(cn *connecting, d *hook.Decision) {
 	case d.Verdict == hook.Refuse:
 		c.refuseAs(d)
 		return
-	case d.Verdict == hook.Pass && len(c.loop.hooks.authenticators) == 0 && (cn.HasUserName || !c.door().Anonymous):
+	case d.Verdict == hook.Pass && len(c.loop.hooks.authenticators) == 0 && !cn.Identified && (cn.HasUserName || !c.door().Anonymous):
 		c.refuse(codec.NotAuthorized, "not let in")
 		return
 	case d.Verdict == hook.Accept:

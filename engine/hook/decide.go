@@ -21,8 +21,8 @@ const (
 // for password hashes, tokens, databases and services. It is asked after all
 // [Authenticator]s let the client pass. Several are asked in order until one
 // accepts or refuses. When none does, the client comes in only where an
-// Authenticator let it pass, or the listener takes clients without user name
-// and it has none. An error refuses with 0x88 and is logged.
+// Authenticator let it pass, its certificate says who it is, or the listener
+// takes clients without user name and it has none. An error refuses with 0x88 and is logged.
 type Decider interface {
 	Decide(ctx context.Context, c *Connect) (Decision, error)
 }
