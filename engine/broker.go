@@ -40,14 +40,15 @@ type Broker struct {
 	loops  []*loop
 
 	// any loop
-	router    *router.Router
-	retained  retainedStore
-	directory directory.Directory
-	full      fullSessions
-	open      atomic.Int64 // network connections
-	messages  message.Shared
-	hooks     hooks
-	off       offLoop
+	router        *router.Router
+	retained      retainedStore
+	directory     directory.Directory
+	full          fullSessions
+	open          atomic.Int64 // network connections
+	messages      message.Shared
+	hooks         hooks
+	off           offLoop
+	eventsDropped atomic.Uint64
 
 	server *transport.Server // set by Start
 	addrs  []net.Addr        // set by Start
@@ -77,7 +78,7 @@ func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 		spawn: func(f func()) { go f() }}
 	var all []*hookEntry
 	for _, h := range o.Hooks {
-		all = append(all, &hookEntry{h})
+		all = append(all, b.newHookEntry(h))
 	}
 	set, err := newHookSet(all)
 	if err != nil {

@@ -58,7 +58,18 @@ const (
 )
 
 // A hookEntry is one hook as it was given. The same value may be given twice.
-type hookEntry struct{ hook any }
+type hookEntry struct {
+	hook   any
+	events *eventQueue // by which the hook gets events; nil: none
+}
+
+func (b *Broker) newHookEntry(h any) *hookEntry {
+	e := &hookEntry{hook: h}
+	if to, ok := h.(hook.EventHandler); ok {
+		e.events = &eventQueue{b: b, to: to, kinds: to.EventKinds()}
+	}
+	return e
+}
 
 // hooks holds the current set. Any goroutine.
 type hooks struct {
@@ -70,6 +81,9 @@ type hooks struct {
 func newHookSet(all []*hookEntry) (*hookSet, error) {
 	s := &hookSet{all: all, enhanced: make(map[string]hook.EnhancedAuthenticator)}
 	for i, e := range all {
+		if q := e.events; q != nil {
+			s.gatherEvents(q)
+		}
 		points := gather(&s.authenticators, e) + gather(&s.deciders, e) + gather(&s.authorizers, e) + gather(&s.deliveries, e) +
 			gather(&s.interceptors, e) + gather(&s.subscribers, e) + gather(&s.unsubscribers, e) + gather(&s.deliverers, e) +
 			gather(&s.packets, e) + gather(&s.lives, e) + gather(&s.listeners, e) + gather(&s.connections, e) +
@@ -83,7 +97,7 @@ func newHookSet(all []*hookEntry) (*hookSet, error) {
 			s.enhanced[a.Method()] = a
 			points++
 		}
-		if points == 0 {
+		if points == 0 && e.events == nil {
 			return nil, fmt.Errorf("engine: hook %d: %T implements no interface of package hook", i, e.hook)
 		}
 	}
@@ -103,6 +117,29 @@ func newHookSet(all []*hookEntry) (*hookSet, error) {
 	return s, nil
 }
 
+// gatherEvents puts q where what it wants is told.
+func (s *hookSet) gatherEvents(q *eventQueue) {
+	wants := func(k hook.EventKind) bool { return q.kinds&k != 0 }
+	gatherIf[hook.ListenerObserver](&s.listeners, q, wants(hook.EventListenerOpened|hook.EventListenerClosed))
+	gatherIf[hook.ConnectionObserver](&s.connections, q, wants(hook.EventConnectionAccepted|hook.EventConnectionRefused))
+	gatherIf[hook.ClientObserver](&s.clients, q, wants(hook.EventConnected|hook.EventDisconnected))
+	gatherIf[hook.SubscriptionObserver](&s.subscriptions, q, wants(hook.EventSubscribed|hook.EventUnsubscribed))
+	gatherIf[hook.PublishObserver](&s.publishes, q, wants(hook.EventPublished))
+	gatherIf[hook.UnconsumedObserver](&s.unconsumed, q, wants(hook.EventNotConsumed))
+	gatherIf[hook.DeliveryObserver](&s.delivered, q, wants(hook.EventDelivered))
+	gatherIf[hook.AckObserver](&s.acks, q, wants(hook.EventAcknowledged))
+	gatherIf[hook.DropObserver](&s.drops, q, wants(hook.EventDropped))
+	gatherIf[hook.SessionObserver](&s.sessions, q, wants(hook.EventSessionChanged))
+	gatherIf[hook.RetainedObserver](&s.retained, q, wants(hook.EventRetainedChanged))
+	gatherIf[hook.WillObserver](&s.wills, q, wants(hook.EventWillPublished))
+}
+
+func gatherIf[T any](list *[]T, h T, want bool) {
+	if want {
+		*list = append(*list, h)
+	}
+}
+
 // gather appends e's hook to list and returns 1, if it is of the list's kind.
 func gather[T any](list *[]T, e *hookEntry) int {
 	h, ok := e.hook.(T)
@@ -117,7 +154,7 @@ func gather[T any](list *[]T, e *hookEntry) int {
 // turn on. remove takes it out again; calls that have begun end in their time.
 // Any goroutine, also from inside a hook.
 func (b *Broker) AddHook(h any) (remove func(), err error) {
-	entry := &hookEntry{h}
+	entry := b.newHookEntry(h)
 	if err := b.changeHooks(func(all []*hookEntry) []*hookEntry { return append(all, entry) }); err != nil {
 		return nil, err
 	}

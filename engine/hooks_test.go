@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -401,4 +402,64 @@ func TestHookChangesHooks(t *testing.T) {
 		}
 		r.expect(t, "nobody wants a of p", `p published a "2" q0 rfalse from p: 10`)
 	})
+}
+
+// eventLog is a hook.EventHandler.
+type eventLog struct {
+	kinds  hook.EventKind
+	events []hook.Event
+}
+
+func (e *eventLog) EventKinds() hook.EventKind { return e.kinds }
+func (e *eventLog) HandleEvent(_ context.Context, ev hook.Event) {
+	e.events = append(e.events, ev)
+	if string(ev.Message.Payload) == "panic" {
+		panic("event handler")
+	}
+}
+
+func TestEventHandler(t *testing.T) {
+	log := &eventLog{kinds: hook.AllEvents}
+	each(t, Options{Hooks: []any{log}}, func(t *testing.T, h *harness) {
+		sub := h.client(codec.V5, "sub", keepFor(1)).subscribed(filter("a", 1))
+		pub := h.client(codec.V5, "pub", willOf(codec.Will{Topic: []byte("will")}))
+		pub.send(publishPacket(codec.V5, "a", "x", 1, 1), publishPacket(codec.V5, "kept", "x", 0, 0, retain), publishPacket(codec.V5, "kept", "", 0, 0, retain))
+		sub.send(ackPacket(codec.V5, codec.PUBACK, 1, 0), unsubscribePacket(codec.V5, 2, "a"))
+		sub.cut()
+		pub.cut()
+		h.advance(2 * time.Second)
+		bad := h.dial(codec.V5)
+		bad.send(connectPacket(codec.V5, "p", true, method("none", "")))
+		h.client(codec.V5, "again").send(publishPacket(codec.V5, "a", "panic", 0, 0))
+		var all hook.EventKind
+		for _, e := range log.events {
+			if e.Time.IsZero() {
+				t.Errorf("%v has no time", e.Kind)
+			}
+			all |= e.Kind
+		}
+		const never = hook.EventListenerOpened | hook.EventListenerClosed | hook.EventDropped // not by the harness
+		if all != hook.AllEvents&^never {
+			for k := hook.EventKind(1); k < hook.AllEvents; k <<= 1 {
+				if (all&k == 0) != (never&k != 0) {
+					t.Errorf("event %v: told %v", k, all&k != 0)
+				}
+			}
+		}
+	})
+}
+
+func TestEventsBeyondTheBound(t *testing.T) {
+	log := &eventLog{kinds: hook.EventPublished}
+	h := newHarness(t, 1, Options{Hooks: []any{log}, HookEvents: 2})
+	p := h.client(codec.V5, "p")
+	h.held = true
+	for range 5 {
+		p.send(publishPacket(codec.V5, "a", "x", 0, 0))
+	}
+	h.held = false
+	h.run()
+	if len(log.events) != 2 || h.b.eventsDropped.Load() != 3 {
+		t.Errorf("%d events, %d dropped; want 2 and 3", len(log.events), h.b.eventsDropped.Load())
+	}
 }

@@ -25,6 +25,7 @@ type Options struct {
 	Hooks       []any         // see package hook
 	HookTimeout time.Duration // for a hook off the loops to answer; 0: 5 s
 	HookWorkers int           // hooks off the loops that run at once; 0: 64
+	HookEvents  int           // that wait for a hook.EventHandler; more are dropped and counted; 0: 10,000
 	HookBacklog int           // more that wait for one of these; beyond it connections are refused with 0x89; 0: 10,000
 
 	HandshakesBusy func(bool)    // told when TLS handshakes begin to compute, and when there were none for a while: time for one more processor; must not block
@@ -173,7 +174,7 @@ func (o Options) Validate() error {
 	}
 	for name, n := range map[string]int{"MaxConnections": o.MaxConnections, "MaxTopicLevels": o.MaxTopicLevels,
 		"OutboundBytes": o.OutboundBytes, "MailboxBytes": o.MailboxBytes, "ConnectTimeout": int(o.ConnectTimeout),
-		"HookTimeout": int(o.HookTimeout), "HookWorkers": o.HookWorkers, "HookBacklog": o.HookBacklog} {
+		"HookTimeout": int(o.HookTimeout), "HookWorkers": o.HookWorkers, "HookBacklog": o.HookBacklog, "HookEvents": o.HookEvents} {
 		if n < 0 {
 			bad("%s %d: want above 0", name, n)
 		}
@@ -201,6 +202,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.HookTimeout, 5*time.Second)
 	setDefault(&o.HookWorkers, 64)
 	setDefault(&o.HookBacklog, 10_000)
+	setDefault(&o.HookEvents, 10_000)
 	setDefault(&o.MaxConnections, defaultConnections)
 	setDefault(&o.MaxSessions, 1_000_000)
 	setDefault(&o.ConnectTimeout, 10*time.Second)
