@@ -50,8 +50,10 @@ type Broker struct {
 	off           offLoop
 	eventsDropped atomic.Uint64
 
-	server *transport.Server // set by Start
-	addrs  []net.Addr        // set by Start
+	server  *transport.Server // set by Start
+	stopped chan struct{}     // closed by Stop
+	stop    sync.Once
+	addrs   []net.Addr // set by Start
 
 	mu        sync.Mutex
 	listeners []*door    // those that are open
@@ -69,7 +71,8 @@ func New(o Options) (*Broker, error) {
 func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 	o = o.withDefaults()
 	b := &Broker{
-		opts: o, log: o.Logger, clock: clk, limits: o.sessionLimits(),
+		stopped: make(chan struct{}),
+		opts:    o, log: o.Logger, clock: clk, limits: o.sessionLimits(),
 		router:   router.New(o.Loops),
 		retained: retainedStore{index: retained.New[*message.Message]()},
 		full:     fullSessions{policy: session.OverflowPolicy(o.Overflow), refs: make(map[router.Ref]struct{})},
@@ -167,12 +170,16 @@ func (b *Broker) Stop(ctx context.Context) error {
 		case <-said:
 		case <-b.server.Done():
 		case <-ctx.Done():
+			b.stop.Do(func() { close(b.stopped) })
 			return b.server.Stop(ctx)
 		}
 	}
 	b.awaitClosed(ctx)
 	err := b.server.Stop(ctx)
-	b.tellLife(hook.LifeObserver.Stopped)
+	b.stop.Do(func() {
+		close(b.stopped)
+		b.tellLife(hook.LifeObserver.Stopped)
+	})
 	return err
 }
 

@@ -48,6 +48,7 @@ type clientExt struct {
 	will     *will
 	away     *away
 	move     *move
+	local    *local            // an in-process subscription, not a session; nil for all others
 	replays  *replayQueue      // nil: none
 	byFilter map[string]uint32 // index of subs; nil while there are few, made when it is needed
 }

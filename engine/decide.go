@@ -254,7 +254,7 @@ const reauthorizeChunk = 256
 func (l *loop) reauthorizeFrom(slot int, replace func(hook.Client, hook.Rights) hook.Rights, done chan<- struct{}) {
 	end := min(slot+reauthorizeChunk, len(l.slots))
 	for _, cl := range l.slots[slot:end] {
-		if cl != nil && (cl.moving() == nil || !cl.moving().departed) {
+		if cl.isSession() {
 			l.reauthorize(cl, replace)
 		}
 	}

@@ -75,8 +75,14 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		l.drop(metrics.DropExpired, cl, p.topic) // [MQTT-3.3.2-5]
 		return
 	}
-	if cl.ext != nil && cl.ext.move != nil && l.hold(cl, p, s, origin, forwarded) {
-		return
+	if x := cl.ext; x != nil {
+		if x.move != nil && l.hold(cl, p, s, origin, forwarded) {
+			return
+		}
+		if x.local != nil {
+			x.local.offer(l, p, min(p.qos, s.QoS), p.retain)
+			return
+		}
 	}
 	if l.checksDelivery(cl) && !l.mayGet(cl, p.topic) {
 		return

@@ -11,12 +11,11 @@ import (
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
-// interceptPublish shows p, which comes from cl, to the interceptors and changes
-// it as they did. A failing code of out refuses the message.
-func (l *loop) interceptPublish(cl *client, p *publication) (out hook.Outcome) {
-	defer l.refuseOnPanic(cl, &out)
+// interceptPublish shows p, which comes from who by c, to the interceptors and
+// changes it as they did. c is nil for wills and the program's own messages.
+func (l *loop) interceptPublish(who hook.Client, c *conn, p *publication) (out hook.Outcome) {
+	defer l.refuseOnPanic(c, &out)
 	v := l.shown(p)
-	who := cl.identity()
 	for _, h := range l.hooks.interceptors {
 		if out = h.InterceptPublish(who, &v); out.Ends() {
 			return out
@@ -24,7 +23,7 @@ func (l *loop) interceptPublish(cl *client, p *publication) (out hook.Outcome) {
 	}
 	if len(v.Topic) == 0 || len(v.Topic) > codec.MaxFieldLength || !topic.ValidName(v.Topic) || v.QoS > 2 || isSys(v.Topic) ||
 		len(v.Topic)+len(v.Payload)+len(v.Properties) > l.b.opts.MaximumPacketSize {
-		l.b.log.Error("a hook made a message that is not valid", "client", cl.ClientID, "topic", string(v.Topic), "qos", v.QoS, "bytes", len(v.Payload))
+		l.b.log.Error("a hook made a message that is not valid", "client", who.ClientID, "topic", string(v.Topic), "qos", v.QoS, "bytes", len(v.Payload))
 		return hook.Outcome{Stop: true, Code: codec.ImplementationSpecificError, Reason: "the message was changed to one that is not valid"}
 	}
 	p.topic, p.payload, p.properties, p.qos, p.retain = v.Topic, v.Payload, v.Properties, v.QoS, v.Retain
@@ -38,15 +37,15 @@ func (l *loop) interceptPublish(cl *client, p *publication) (out hook.Outcome) {
 
 // refuseOnPanic, deferred, makes an interceptor that panics refuse the message,
 // and ends the connection it came by.
-func (l *loop) refuseOnPanic(cl *client, out *hook.Outcome) {
+func (l *loop) refuseOnPanic(c *conn, out *hook.Outcome) {
 	if invariant.Enabled {
 		return
 	}
 	if r := recover(); r != nil {
-		l.b.log.Error("a hook panicked", "client", cl.ClientID, "panic", r, "stack", string(debug.Stack()))
+		l.b.log.Error("a hook panicked", "panic", r, "stack", string(debug.Stack()))
 		*out = hook.Outcome{Stop: true, Code: codec.ImplementationSpecificError, Reason: "a hook failed"}
-		if cl.conn != nil {
-			l.doomed = append(l.doomed, cl.conn)
+		if c != nil {
+			l.doomed = append(l.doomed, c)
 		}
 	}
 }

@@ -25,6 +25,7 @@ type publication struct {
 	qos            codec.QoS
 	retain         bool
 	will           bool       // a Will Message
+	sys            bool       // below $SYS: the broker's own
 	publisher      router.Ref // whose session; 0: nobody's
 	from           string     // its client identifier
 	msg            *message.Message
@@ -88,14 +89,14 @@ func (c *conn) publish(flags uint8, body []byte) {
 	}
 	id, qos, cl := in.PacketID, in.QoS, c.cl
 	if l.asks&onPublish != 0 {
-		if out := l.interceptPublish(cl, &p); out.Ends() {
+		if out := l.interceptPublish(cl.identity(), c, &p); out.Ends() {
 			c.stopPublish(in, out)
 			return
 		}
 	}
 	code := l.publish(&p)
 	if l.asks&onPublished != 0 && !code.Failure() {
-		l.tellPublished(cl, &p, code)
+		l.tellPublished(cl.identity(), c, &p, code)
 	}
 	l.done(&p)
 	if c.state != connOpen { // delivering to itself can close a connection

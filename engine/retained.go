@@ -31,15 +31,12 @@ func (l *loop) storeRetained(p *publication) bool {
 	s := &l.b.retained
 	name := string(p.topic)
 	if len(p.payload) == 0 {
-		if old, had := s.index.Delete(name); had {
-			s.count(old, -1)
-			l.tellRetained(name, nil)
-		}
+		l.clearRetained(name)
 		return true
 	}
 	m := message.NewLasting(p.topic, p.payload, p.properties)
 	m.Expires, m.QoS, m.Retained, m.Publisher = p.expires, p.qos, true, p.from
-	if p.publisher == 0 {
+	if p.sys {
 		if _, had := s.index.Set(name, m); !had {
 			s.own.Add(1)
 		}
@@ -55,6 +52,16 @@ func (l *loop) storeRetained(p *publication) bool {
 	}
 	l.tellRetained(name, m)
 	return true
+}
+
+// clearRetained removes the retained message of a topic, if there is one.
+func (l *loop) clearRetained(name string) bool {
+	old, had := l.b.retained.index.Delete(name)
+	if had {
+		l.b.retained.count(old, -1)
+		l.tellRetained(name, nil)
+	}
+	return had
 }
 
 // count takes a client's message into the accounts, or out of them with n -1.

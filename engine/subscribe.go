@@ -92,7 +92,11 @@ func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode,
 	if code.Failure() {
 		return code, nil
 	}
-	cl, l := c.cl, c.loop
+	return c.loop.makeSubscription(c.cl, f, id, share, rest)
+}
+
+// makeSubscription makes or replaces the subscription to f, which may be had.
+func (l *loop) makeSubscription(cl *client, f *codec.Subscription, id uint32, share, rest string) (codec.ReasonCode, *replay) {
 	s := cl.find(f.Filter)
 	isNew := s == nil
 	if isNew {
@@ -103,7 +107,7 @@ func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode,
 		if limit >= 0 && len(cl.subs) >= limit {
 			return codec.QuotaExceeded, nil
 		}
-		s = cl.addSubscription(name)
+		s = cl.addSubscription(string(f.Filter))
 	}
 	s.id, s.noLocal, s.retainAsPublished = id, f.NoLocal, f.RetainAsPublished
 	s.qos = min(f.QoS, *l.b.opts.MaximumQoS) // [MQTT-3.2.2-10]
@@ -136,7 +140,16 @@ func (c *conn) subscribeOne(f *codec.Subscription, id uint32) (codec.ReasonCode,
 // checkFilter says whether the client may subscribe to filter, and takes a
 // shared one apart.
 func (c *conn) checkFilter(filter string, id uint32) (share, rest string, code codec.ReasonCode) {
-	o := &c.loop.b.opts
+	share, rest, code = c.loop.checkFilter(filter, id)
+	if !code.Failure() && !c.mayRead(rest) {
+		return "", "", codec.NotAuthorized
+	}
+	return share, rest, code
+}
+
+// checkFilter says whether filter can be subscribed to at all.
+func (l *loop) checkFilter(filter string, id uint32) (share, rest string, code codec.ReasonCode) {
+	o := &l.b.opts
 	share, rest, shared, ok := topic.ParseShared(filter)
 	switch {
 	case !ok: // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
@@ -149,8 +162,6 @@ func (c *conn) checkFilter(filter string, id uint32) (share, rest string, code c
 		return "", "", codec.WildcardSubscriptionsNotSupported
 	case id != 0 && o.NoSubscriptionIdentifiers:
 		return "", "", codec.SubscriptionIdentifiersNotSupported
-	case !c.mayRead(rest):
-		return "", "", codec.NotAuthorized
 	}
 	return share, rest, codec.Success
 }

@@ -78,7 +78,7 @@ func (l *loop) say(name, value string) {
 		return
 	}
 	l.sys.said[name] = value
-	p := publication{topic: []byte("$SYS/broker/" + name), payload: []byte(value), retain: true}
+	p := publication{topic: []byte("$SYS/broker/" + name), payload: []byte(value), retain: true, sys: true}
 	l.publish(&p)
 	l.done(&p)
 }

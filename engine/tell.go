@@ -137,23 +137,26 @@ func (l *loop) shown(p *publication) hook.Publication {
 	return v
 }
 
-func (l *loop) tellPublished(cl *client, p *publication, code codec.ReasonCode) {
-	defer l.blame(cl.conn)
+func (l *loop) tellPublished(who hook.Client, c *conn, p *publication, code codec.ReasonCode) {
+	defer l.blame(c)
 	for _, h := range l.hooks.publishes {
-		h.Published(cl.identity(), l.shown(p), code)
+		h.Published(who, l.shown(p), code)
 	}
 }
 
-// tellUnconsumed tells of a message nobody subscribes to; the broker's own are
-// left out.
+// tellUnconsumed tells of a message nobody subscribes to; the broker's own,
+// below $SYS, are left out.
 func (l *loop) tellUnconsumed(p *publication) {
-	cl := l.client(p.publisher)
-	if cl == nil {
+	if p.sys {
 		return
 	}
-	defer l.blame(cl.conn)
+	who, c := hook.Client{ClientID: p.from}, (*conn)(nil)
+	if cl := l.client(p.publisher); cl != nil {
+		who, c = cl.identity(), cl.conn
+	}
+	defer l.blame(c)
 	for _, h := range l.hooks.unconsumed {
-		h.NotConsumed(cl.identity(), l.shown(p))
+		h.NotConsumed(who, l.shown(p))
 	}
 }
 

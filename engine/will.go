@@ -24,7 +24,7 @@ func (l *loop) publishWill(cl *client) {
 	}
 	if isSys(p.topic) || l.mayBeAsked(cl) && !l.mayWill(cl, &p) {
 		l.drop(metrics.DropNotAuthorized, nil, p.topic) // B-will-acl
-	} else if l.asks&onPublish != 0 && l.interceptPublish(cl, &p).Ends() {
+	} else if l.asks&onPublish != 0 && l.interceptPublish(cl.identity(), nil, &p).Ends() {
 		l.drop(metrics.DropIntercepted, nil, p.topic)
 	} else {
 		l.publish(&p)
