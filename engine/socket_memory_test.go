@@ -127,7 +127,8 @@ func TestIdleMemory(t *testing.T) {
 		}
 		return
 	}
-	n := 200
+	t.Parallel()
+	n := 100
 	if _, err := fmt.Sscan(os.Getenv("WHEELMQ_IDLE"), &n); err != nil && os.Getenv("WHEELMQ_IDLE") != "" {
 		t.Fatal(err)
 	}
