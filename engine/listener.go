@@ -277,6 +277,7 @@ type ListenerStatus struct {
 	Name        string
 	Addr        net.Addr // nil where it has no address
 	Connections int      // open ones that came by it
+	Failed      uint64   // ended for what they sent below MQTT: no good PROXY header, TLS or WebSocket
 
 	CertificateNotAfter time.Time // when the first certificate runs out; zero without TLS
 	CertificateFailure  error     // why the last reload was refused; nil when it was not
@@ -291,7 +292,8 @@ func (b *Broker) Listeners() []ListenerStatus {
 	}
 	var all []ListenerStatus
 	for _, in := range b.listeners {
-		st := ListenerStatus{Name: in.name, Addr: b.server.Addr(in.via), Connections: b.server.ConnectionsBy(in.via)}
+		st := ListenerStatus{Name: in.name, Addr: b.server.Addr(in.via)}
+		st.Connections, st.Failed = b.server.By(in.via)
 		if in.certs != nil {
 			st.CertificateNotAfter, st.CertificateFailure = in.certs.NotAfter(), in.certs.Failure()
 		}

@@ -103,6 +103,7 @@ func (s *layered) plain(b []byte) {
 // fail closes the connection for what came by it, and says so, not more than
 // once a second.
 func (s *layered) fail(what string, err error) {
+	s.in.failed.Add(1)
 	s.in.warn(what, s.RemoteAddr(), err)
 	if err == nil {
 		err = errors.New(what)

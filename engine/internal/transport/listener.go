@@ -40,6 +40,7 @@ type listening struct {
 	url    string       // for gnet; "" when it is not gnet's
 	socket net.Listener // of our own; nil when there is none
 	conns  atomic.Int64
+	failed atomic.Uint64 // connections ended for what came before MQTT
 	closed atomic.Bool
 
 	upgrader *upgrader // nil without WebSocket
@@ -118,15 +119,16 @@ func (s *Server) Addr(l *Listener) net.Addr {
 	return nil
 }
 
-// ConnectionsBy is the number of open connections that came by l, which is
-// open. Any goroutine.
-func (s *Server) ConnectionsBy(l *Listener) int {
+// By is how many open connections came by l, which is open, and how many were
+// ended for what they sent below MQTT: no good PROXY header, TLS or WebSocket.
+// Any goroutine.
+func (s *Server) By(l *Listener) (connections int, failed uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if in := s.listeners[l]; in != nil {
-		return int(in.conns.Load())
+		return int(in.conns.Load()), in.failed.Load()
 	}
-	return 0
+	return 0, 0
 }
 
 // prepare binds a listener of the start.

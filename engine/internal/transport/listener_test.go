@@ -35,7 +35,7 @@ func TestListenersAtRunTime(t *testing.T) {
 			exchange(t, c, "b", want+"b")
 			inside = append(inside, c)
 		}
-		if got := s.ConnectionsBy(l); got != 3 {
+		if got, _ := s.By(l); got != 3 {
 			t.Errorf("%d connections by it, want 3", got)
 		}
 		if err := s.Close(l); err != nil {
@@ -140,7 +140,7 @@ func TestAdopt(t *testing.T) {
 			t.Errorf("got %q at the end", b)
 		}
 		mine.Close()
-		eventually(t, "it is gone", func() bool { return s.ConnectionsBy(l) == 0 })
+		eventually(t, "it is gone", func() bool { n, _ := s.By(l); return n == 0 })
 	}
 	pair := func(network, addr string) (a, b net.Conn) {
 		ln, err := net.Listen(network, addr)
