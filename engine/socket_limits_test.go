@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,7 +78,8 @@ func runExhausted() error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
-	b, err := New(Options{Listeners: []Listener{{Address: "127.0.0.1:0", Anonymous: true}}, Loops: 2,
+	b, err := New(Options{Loops: 2, Listeners: []Listener{
+		{Address: "127.0.0.1:0", Anonymous: true}, {Address: "unix:" + os.Getenv(exhaustedEnv), Anonymous: true}},
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
@@ -118,7 +120,8 @@ func TestDescriptorExhaustion(t *testing.T) {
 		return
 	}
 	child := exec.Command(os.Args[0], "-test.run=^TestDescriptorExhaustion$")
-	child.Env = append(os.Environ(), exhaustedEnv+"=1")
+	path := filepath.Join(t.TempDir(), "s")
+	child.Env = append(os.Environ(), exhaustedEnv+"="+path)
 	var log bytes.Buffer // read when the child has ended
 	child.Stderr = &log
 	orders, err := child.StdinPipe()
@@ -138,8 +141,9 @@ func TestDescriptorExhaustion(t *testing.T) {
 			t.Errorf("the broker's process: %v", err)
 		}
 		said := log.String()
-		if n := strings.Count(said, "nearly as many files open"); n < 1 || n > 2 || !strings.Contains(said, "descriptors are free again") {
-			t.Errorf("the exhaustion, of which there were two, was logged %d times:\n%s", n, said)
+		if n := strings.Count(said, "nearly as many files open"); n != 1 || !strings.Contains(said, "descriptors are free again") ||
+			!strings.Contains(said, "cannot accept connections for now") || !strings.Contains(said, "accepting connections again") {
+			t.Errorf("the exhaustion was logged %d times:\n%s", n, said)
 		}
 	}()
 	answers := bufio.NewScanner(out)
@@ -180,6 +184,22 @@ func TestDescriptorExhaustion(t *testing.T) {
 		_, err = c.connect("later", true)
 		return err == nil
 	})
+	inside.ping()
+
+	order("take")
+	waiting, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waiting.Close()
+	_ = waiting.SetDeadline(time.Now().Add(socketPatience))
+	inside.ping()
+	time.Sleep(100 * time.Millisecond)
+	order("give")
+	late := &socketClient{Conn: waiting, t: t, v: codec.V5, br: bufio.NewReader(waiting)}
+	if _, err := late.connect("late", true); err != nil {
+		t.Errorf("a client of the unix socket that waited for a descriptor: %v", err)
+	}
 	inside.ping()
 
 	order("take")

@@ -18,6 +18,8 @@ import (
 const (
 	acceptPause  = 50 * time.Millisecond // after a failed accept
 	acceptWindow = 64                    // connections one listener may have on their way to the loops
+	// arrivalTimeout is beyond what a loop's turn takes.
+	arrivalTimeout = 10 * time.Second
 )
 
 // An arrival is a connection on its way to a loop that did not accept it.
@@ -59,13 +61,16 @@ func (in *listening) accept() {
 	}
 }
 
-// await waits until a connection has reached its loop, or the loops have ended.
+// await waits until a connection has reached its loop. One that was on its way
+// when the loops ended by themselves never does.
 func (s *Server) await(r <-chan gnet.RegisteredResult) error {
 	select {
 	case res := <-r:
 		return res.Err
 	case <-s.done:
 		return net.ErrClosed
+	case <-time.After(arrivalTimeout):
+		return os.ErrDeadlineExceeded
 	}
 }
 

@@ -162,4 +162,4 @@ func descriptorLimit(loops int) (int, error) {
 	return most - min(reservedDescriptors+loops, most/2), nil
 }
 
-const reservedDescriptors = 16
+const reservedDescriptors = 64

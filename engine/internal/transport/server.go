@@ -110,6 +110,7 @@ func Listen(cfg Config) (*Server, error) {
 		s.acceptAll()
 		return s, nil
 	case <-s.done:
+		s.closeListeners()
 		if s.err == nil {
 			s.err = errors.New("event loops ended at once")
 		}
