@@ -105,6 +105,9 @@ func (b *Broker) Start() error {
 	if b.server != nil {
 		return errors.New("engine: broker was started before")
 	}
+	if err := b.loadRetained(); err != nil {
+		return err
+	}
 	cfg := transport.Config{MaxConnections: b.opts.MaxConnections + connectionsBeyond, Logger: b.log, Busy: b.opts.HandshakesBusy}
 	for _, in := range b.listeners {
 		cfg.Listeners = append(cfg.Listeners, in.via)

@@ -6,6 +6,12 @@
 //	if err := b.Start(); err != nil { … }
 //	defer b.Stop(ctx)
 //
+// A program takes part by hooks (package hook), publishes and subscribes
+// without a socket (Publish, Subscribe), reads how things stand (Sessions,
+// RetainedMessages, Stats) and acts (Disconnect, DeleteSession, OpenListener,
+// Adopt, …). Several brokers may run in one process; nothing is global, and the
+// package never exits the process.
+//
 // # Design
 //
 // A connection and its session belong to one loop and are touched by it alone

@@ -40,6 +40,7 @@ type hookSet struct {
 	sessions      []hook.SessionObserver
 	retained      []hook.RetainedObserver
 	wills         []hook.WillObserver
+	sources       []hook.RetainedSource
 }
 
 // hookPoints tells which of the points that lie on the path of each message
@@ -89,7 +90,7 @@ func newHookSet(all []*hookEntry) (*hookSet, error) {
 			gather(&s.packets, e) + gather(&s.lives, e) + gather(&s.listeners, e) + gather(&s.connections, e) +
 			gather(&s.clients, e) + gather(&s.subscriptions, e) + gather(&s.publishes, e) + gather(&s.unconsumed, e) +
 			gather(&s.delivered, e) + gather(&s.acks, e) + gather(&s.drops, e) + gather(&s.sessions, e) +
-			gather(&s.retained, e) + gather(&s.wills, e)
+			gather(&s.retained, e) + gather(&s.wills, e) + gather(&s.sources, e)
 		if a, ok := e.hook.(hook.EnhancedAuthenticator); ok {
 			if s.enhanced[a.Method()] != nil {
 				return nil, fmt.Errorf("engine: hook %d: two hooks offer the authentication method %q", i, a.Method())

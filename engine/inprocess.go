@@ -13,6 +13,7 @@ import (
 	"github.com/wheelmq/wheelmq/codec/topic"
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/message"
 )
 
 // A Message is an application message of the program that embeds the broker
@@ -108,6 +109,40 @@ func (b *Broker) isStopped() bool {
 	default:
 		return false
 	}
+}
+
+// loadRetained asks the sources for retained messages, before the loops run.
+func (b *Broker) loadRetained() error {
+	now := b.clock.Now()
+	s := &b.retained
+	load := func(p hook.Publication) error {
+		m := Message{Topic: string(p.Topic), Payload: p.Payload, QoS: p.QoS, Retain: true, Properties: p.Properties}
+		if err := m.validate(&b.opts); err != nil {
+			return err
+		}
+		if len(p.Payload) == 0 || isSys(p.Topic) {
+			return fmt.Errorf("engine: the message of %q cannot be retained: it has no payload, or is below $SYS", p.Topic)
+		}
+		kept := message.NewLasting(p.Topic, p.Payload, p.Properties)
+		kept.QoS, kept.Retained, kept.Publisher = p.QoS, true, p.From
+		if p.HasExpiry {
+			kept.Expires = now.Add(time.Duration(p.Expiry) * time.Second)
+		}
+		if !s.fits(m.Topic, int64(kept.Size()), &b.opts) {
+			return fmt.Errorf("engine: no room to retain the message of %q (MaxRetainedMessages, MaxRetainedBytes)", p.Topic)
+		}
+		s.count(kept, 1)
+		if old, had := s.index.Set(m.Topic, kept); had {
+			s.count(old, -1)
+		}
+		return nil
+	}
+	for _, h := range b.hooks.current.Load().sources {
+		if err := h.LoadRetained(context.Background(), load); err != nil {
+			return fmt.Errorf("engine: retained messages cannot be loaded: %w", err)
+		}
+	}
+	return nil
 }
 
 // publishOwn publishes a message of the program.

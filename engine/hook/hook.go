@@ -19,6 +19,33 @@
 //
 // A hook that panics is caught and logged. Where it decides the answer is no;
 // the connection it was called for is closed.
+//
+// # Coming from MQTTnet
+//
+// Each row is an example in package engine, named after its left side.
+//
+//	ValidatingConnection                   Decider (off the loops), Authenticator (on them)
+//	ClientConnected, ClientDisconnected    ClientObserver
+//	InterceptingSubscription               SubscribeInterceptor
+//	InterceptingUnsubscription             UnsubscribeInterceptor
+//	ClientSubscribedTopic, …Unsubscribed…  SubscriptionObserver
+//	InterceptingPublish                    PublishInterceptor
+//	ApplicationMessageNotConsumed          UnconsumedObserver
+//	InterceptingClientEnqueue              DeliveryInterceptor
+//	ApplicationMessageEnqueuedOrDropped    DeliveryObserver, DropObserver
+//	QueueMessageOverwritten                DropObserver, with DropQueueFull
+//	ClientAcknowledgedPublishPacket        AckObserver
+//	InterceptingInboundPacket, …Outbound…  PacketInterceptor
+//	PreparingSession, SessionDeleted       SessionObserver; session items are Decision.Data
+//	LoadingRetainedMessage                 RetainedSource
+//	RetainedMessageChanged, …Cleared       RetainedObserver
+//	Started, Stopped                       LifeObserver, ListenerObserver
+//	any of these, in one's own time        EventHandler
+//	InjectApplicationMessage               engine.Broker.Publish, Post
+//	GetClients, GetSessions                engine.Broker.Sessions, Session
+//	GetRetainedMessages, delete them       engine.Broker.RetainedMessages, ClearRetained
+//	DisconnectClient, DeleteSession        engine.Broker.Disconnect, DeleteSession
+//	SubscribeAsync, UnsubscribeAsync       engine.Broker.SubscribeClient, UnsubscribeClient
 package hook
 
 import (

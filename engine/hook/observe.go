@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"context"
 	"net"
 	"time"
 
@@ -156,6 +157,15 @@ func (e SessionEvent) String() string {
 // left out.
 type RetainedObserver interface {
 	RetainedChanged(topicName string, p *Publication)
+}
+
+// A RetainedSource has retained messages from elsewhere: it is asked at Start,
+// before anybody can connect, and calls load for each. load copies; it reports
+// messages that are not valid. An error, also one of load that is returned,
+// ends Start. With a [RetainedObserver], or an [EventHandler] that writes what
+// changes, a program keeps retained messages in a database of its own.
+type RetainedSource interface {
+	LoadRetained(ctx context.Context, load func(Publication) error) error
 }
 
 // A WillObserver is told when a will is published.
