@@ -179,6 +179,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 	}
 	b.awaitClosed(ctx)
 	err := b.server.Stop(ctx)
+	b.awaitEvents(ctx)
 	b.stop.Do(func() {
 		close(b.stopped)
 		b.tellLife(hook.LifeObserver.Stopped)
@@ -197,6 +198,15 @@ func (b *Broker) awaitClosed(ctx context.Context) {
 		case <-poll.C:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// awaitEvents waits until hooks were told all events.
+func (b *Broker) awaitEvents(ctx context.Context) {
+	for _, e := range b.hooks.current.Load().all {
+		for e.events != nil && e.events.busy() && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
 		}
 	}
 }

@@ -63,6 +63,13 @@ func (q *eventQueue) deliver() {
 	}
 }
 
+// busy reports whether events wait or are being handled. Any goroutine.
+func (q *eventQueue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running
+}
+
 func (q *eventQueue) handle(e hook.Event) {
 	ctx, cancel := context.WithTimeout(context.Background(), q.b.opts.HookTimeout)
 	defer cancel()

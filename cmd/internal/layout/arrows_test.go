@@ -51,7 +51,8 @@ var fences = map[string][]string{
 	"github.com/cespare/xxhash/v2":            {"engine", "engine/internal/directory", "router", "router/retained"},
 	"github.com/spf13/cobra":                  {"cmd/wheelmq"},
 	"github.com/spf13/pflag":                  {"cmd/wheelmq"},
-	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e"},
+	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e", "engine"}, // engine: its examples
+	"modernc.org/sqlite":                      {"engine"},                     // an example
 	"github.com/eclipse/paho.golang":          {"cmd/internal/e2e"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"bench/load"},
 	"golang.org/x/sys":                        {"engine/internal/transport", "bench/load", "bench/compare"},
