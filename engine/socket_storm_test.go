@@ -92,8 +92,8 @@ func (o *stormOrder) clients() error {
 	return nil
 }
 
-// startStorm runs such a process, and returns its first line of output.
-func startStorm(t *testing.T, o stormOrder) (line func() string) {
+// startStorm runs such a process, and returns what reads its lines of output.
+func startStorm(t *testing.T, o stormOrder) (line func() string, pid int) {
 	t.Helper()
 	order, err := json.Marshal(o)
 	if err != nil {
@@ -125,13 +125,33 @@ func startStorm(t *testing.T, o stormOrder) (line func() string) {
 	return func() string {
 		lines.Scan()
 		return lines.Text()
+	}, child.Process.Pid
+}
+
+// otherBroker is one that runs already, with TLS; addr is "" where none is named.
+func otherBroker(t *testing.T) (addr, ca string, pid int) {
+	t.Helper()
+	addr, ca = os.Getenv("WHEELMQ_STORM_ADDR"), os.Getenv("WHEELMQ_STORM_CA")
+	if addr != "" {
+		if _, err := fmt.Sscan(os.Getenv("WHEELMQ_STORM_PID"), &pid); err != nil {
+			t.Fatalf("WHEELMQ_STORM_PID: %v", err)
+		}
 	}
+	return addr, ca, pid
+}
+
+// startTLSBroker runs a broker in a process of its own.
+func startTLSBroker(t *testing.T) (addr, ca string, pid int) {
+	t.Helper()
+	a := certtest.New(t, "authority")
+	line, pid := startStorm(t, stormOrder{Listener: &Listener{Address: "127.0.0.1:0", Anonymous: true, TLS: serverTLS(a)}})
+	return line(), a.File, pid
 }
 
 // TestHandshakeStorm measures what a storm of handshakes does to clients that
 // are connected. By itself it uses a small one and only looks that all get in;
 // WHEELMQ_STORM=2000 go test -v -run HandshakeStorm ./engine holds the p99 to
-// three times that of before. WHEELMQ_STORM_ADDR and _CA: against another broker.
+// three times that of before. WHEELMQ_STORM_ADDR, _CA and _PID: against another broker.
 func TestHandshakeStorm(t *testing.T) {
 	if order := os.Getenv(stormEnv); order != "" {
 		var o stormOrder
@@ -149,11 +169,9 @@ func TestHandshakeStorm(t *testing.T) {
 	if _, err := fmt.Sscan(os.Getenv("WHEELMQ_STORM"), &n); err == nil {
 		whole = true
 	}
-	addr, ca := os.Getenv("WHEELMQ_STORM_ADDR"), os.Getenv("WHEELMQ_STORM_CA")
+	addr, ca, pid := otherBroker(t)
 	if addr == "" {
-		a := certtest.New(t, "authority")
-		ca = a.File
-		addr = startStorm(t, stormOrder{Listener: &Listener{Address: "127.0.0.1:0", Anonymous: true, TLS: serverTLS(a)}})()
+		addr, ca, pid = startTLSBroker(t)
 	}
 	m := newLatencyMeter(t, addr, ca)
 	defer m.stop()
@@ -163,9 +181,10 @@ func TestHandshakeStorm(t *testing.T) {
 	}
 	before := m.during(func() { time.Sleep(span) })
 	var said string
-	storm := m.during(func() { said = startStorm(t, stormOrder{Addr: addr, CA: ca, Clients: n})() })
+	used := processorTime(pid)
+	storm := m.during(func() { line, _ := startStorm(t, stormOrder{Addr: addr, CA: ca, Clients: n}); said = line() })
 	t.Logf("before: %+v", before)
-	t.Logf("storm:  %+v; %s", storm, said)
+	t.Logf("storm:  %+v; %s; %v of processor time each", storm, said, (processorTime(pid)-used)/time.Duration(n))
 	var clients, failed int
 	var took string
 	if _, err := fmt.Sscanf(said, "%d clients in %s %d failed", &clients, &took, &failed); err != nil || clients != n || failed > 0 {
@@ -182,6 +201,30 @@ type latencies struct {
 	p50, p99, p999, max time.Duration
 }
 
+// dialerTLS opens sessions of TLS 1.3.
+func dialerTLS(t *testing.T, addr, ca string) func(id string) *socketClient {
+	t.Helper()
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	return func(id string) *socketClient {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		s := &socketClient{Conn: tls.Client(c, &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: tls.VersionTLS13}), t: t, v: codec.V311}
+		s.br = bufio.NewReader(s.Conn)
+		if _, err := s.connect(id, true); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+}
+
 // latencyMeter sends 1,000 messages a second over 20 pairs.
 type latencyMeter struct {
 	mu   sync.Mutex
@@ -192,25 +235,7 @@ type latencyMeter struct {
 
 func newLatencyMeter(t *testing.T, addr, ca string) *latencyMeter {
 	t.Helper()
-	pem, err := os.ReadFile(ca)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(pem)
-	open := func(id string) *socketClient {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		s := &socketClient{Conn: tls.Client(c, &tls.Config{RootCAs: pool, ServerName: "localhost"}), t: t, v: codec.V311}
-		s.br = bufio.NewReader(s.Conn)
-		if _, err := s.connect(id, true); err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
+	open := dialerTLS(t, addr, ca)
 	m := &latencyMeter{done: make(chan struct{})}
 	const pairs = 20
 	began := time.Now()
