@@ -66,7 +66,13 @@ func frame(op ws.OpCode, fin bool, payload []byte) []byte {
 }
 
 // next is the next frame of the server.
-func (c *wsClient) next() (ws.Frame, error) { return ws.ReadFrame(c.r) }
+func (c *wsClient) next() (f ws.Frame, err error) {
+	if f.Header, err = ws.ReadHeader(c.r); err == nil {
+		f.Payload = make([]byte, f.Header.Length)
+		_, err = io.ReadFull(c.r, f.Payload)
+	}
+	return f, err
+}
 
 // data is the next n bytes of data, whatever the frames.
 func (c *wsClient) data(n int) []byte {
