@@ -91,6 +91,9 @@ func (cl *client) identity() hook.Client {
 func (c *conn) unlink() *client {
 	c.note("client disconnected", codec.Success, "")
 	cl := c.cl
+	if c.reviewed {
+		c.abandon(cl)
+	}
 	c.cl = nil
 	cl.conn = nil
 	cl.Detach()

@@ -58,6 +58,7 @@ type conn struct {
 	index     uint32        // in loop.conns
 	dirty     bool          // in loop.dirty
 	congested bool          // in loop.congested
+	reviewed  bool          // hooks think about its last packet: ext.review
 }
 
 // connExt is the part of a connection that only some need.
@@ -74,6 +75,7 @@ type connExt struct {
 	receiveMaximum uint16            // of this client; 0: as the options say
 	packetLimit    int               // of this client; 0: as the options say
 	move           *move             // in connResume: what brings the session
+	review         *review           // what hooks think about, with reviewed
 }
 
 // Kinds of a connection's timer.
@@ -151,14 +153,22 @@ func (c *conn) Received(b []byte) {
 	c.consume(b)
 }
 
-// reading reports whether packets are taken now. In connDeciding and connResume they wait.
-func (c *conn) reading() bool { return c.state <= connAuth || c.state == connOpen }
+// reading reports whether packets are taken now. In connDeciding and
+// connResume, and while hooks think about the last one, they wait.
+func (c *conn) reading() bool { return (c.state <= connAuth || c.state == connOpen) && !c.reviewed }
 
 // consume takes whole packets from b, borrowed, and keeps what is left.
 func (c *conn) consume(b []byte) {
 	if c.in != nil && c.reading() {
 		b = c.fill(b)
 	}
+	if b = c.take(b); len(b) > 0 && c.state < connClosing {
+		c.keep(b)
+	}
+}
+
+// take handles the whole packets at the start of b and returns the rest.
+func (c *conn) take(b []byte) (rest []byte) {
 	for len(b) > 0 && c.reading() {
 		h, ok := c.header(b)
 		if !ok || len(b)-h.Size < h.Remaining {
@@ -170,9 +180,7 @@ func (c *conn) consume(b []byte) {
 		}
 		b = b[n:]
 	}
-	if len(b) > 0 && c.state < connClosing {
-		c.keep(b)
-	}
+	return b
 }
 
 // header reads and checks the fixed header at the start of b. ok is false when
@@ -263,8 +271,15 @@ func (c *conn) keep(b []byte) {
 		c.in = bytebufferpool.Get()
 	}
 	if len(c.in.B)+len(b) > c.packetLimit()+c.loop.b.opts.MaximumConnectSize {
+		if c.reviewed {
+			c.fail(codec.QuotaExceeded, "too many packets wait for a decision")
+			return
+		}
 		c.drop("too many bytes before the session was there")
 		return
+	}
+	if c.reviewed {
+		c.lastSeen = c.loop.ticks // it is not the client that is slow
 	}
 	c.in.B = append(c.in.B, b...)
 }
@@ -276,7 +291,10 @@ func (c *conn) resumeReading() {
 	}
 	in := c.in
 	c.in = nil
-	c.consume(in.B)
+	if rest := c.take(in.B); len(rest) > 0 && c.state < connClosing {
+		in.B, c.in = rest, in
+		return
+	}
 	putBuffer(in)
 }
 
@@ -288,6 +306,10 @@ func (c *conn) Closed(err error) {
 	l := c.loop
 	l.begin()
 	defer l.end()
+	if c.reviewed && c.state == connOpen && err != nil {
+		c.hangUp()
+		return
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		c.note("connection lost", codec.Success, err.Error())
 	}

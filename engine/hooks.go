@@ -27,6 +27,9 @@ type hookSet struct {
 	deliverers    []hook.DeliveryInterceptor
 	packets       []hook.PacketInterceptor
 
+	publishReviewers   []hook.PublishReviewer
+	subscribeReviewers []hook.SubscribeReviewer
+
 	lives         []hook.LifeObserver
 	listeners     []hook.ListenerObserver
 	connections   []hook.ConnectionObserver
@@ -50,6 +53,7 @@ type hookPoints uint16
 const (
 	onReceive   hookPoints = 1 << iota // deliveries
 	onPublish                          // interceptors
+	onReview                           // publishReviewers
 	onDelivery                         // deliverers
 	onPacket                           // packets
 	onPublished                        // publishes
@@ -87,7 +91,7 @@ func newHookSet(all []*hookEntry) (*hookSet, error) {
 		}
 		points := gather(&s.authenticators, e) + gather(&s.deciders, e) + gather(&s.authorizers, e) + gather(&s.deliveries, e) +
 			gather(&s.interceptors, e) + gather(&s.subscribers, e) + gather(&s.unsubscribers, e) + gather(&s.deliverers, e) +
-			gather(&s.packets, e) + gather(&s.lives, e) + gather(&s.listeners, e) + gather(&s.connections, e) +
+			gather(&s.packets, e) + gather(&s.publishReviewers, e) + gather(&s.subscribeReviewers, e) + gather(&s.lives, e) + gather(&s.listeners, e) + gather(&s.connections, e) +
 			gather(&s.clients, e) + gather(&s.subscriptions, e) + gather(&s.publishes, e) + gather(&s.unconsumed, e) +
 			gather(&s.delivered, e) + gather(&s.acks, e) + gather(&s.drops, e) + gather(&s.sessions, e) +
 			gather(&s.retained, e) + gather(&s.wills, e) + gather(&s.sources, e)
@@ -109,6 +113,7 @@ func newHookSet(all []*hookEntry) (*hookSet, error) {
 	}
 	mark(onReceive, len(s.deliveries))
 	mark(onPublish, len(s.interceptors))
+	mark(onReview, len(s.publishReviewers))
 	mark(onDelivery, len(s.deliverers))
 	mark(onPacket, len(s.packets))
 	mark(onPublished, len(s.publishes))

@@ -21,6 +21,11 @@ func (l *loop) interceptPublish(who hook.Client, c *conn, p *publication) (out h
 			return out
 		}
 	}
+	return l.adopt(who, &v, p)
+}
+
+// adopt makes p what hooks made of it, if that is a message at all.
+func (l *loop) adopt(who hook.Client, v *hook.Publication, p *publication) hook.Outcome {
 	if len(v.Topic) == 0 || len(v.Topic) > codec.MaxFieldLength || !topic.ValidName(v.Topic) || v.QoS > 2 || isSys(v.Topic) ||
 		len(v.Topic)+len(v.Payload)+len(v.Properties) > l.b.opts.MaximumPacketSize {
 		l.b.log.Error("a hook made a message that is not valid", "client", who.ClientID, "topic", string(v.Topic), "qos", v.QoS, "bytes", len(v.Payload))
@@ -56,8 +61,7 @@ func (l *loop) interceptSubscribe(c *conn, in *codec.Subscribe) (codes []codec.R
 	who := c.cl.identity()
 	for i := range in.Filters {
 		f := &in.Filters[i]
-		s := hook.Subscription{Filter: string(f.Filter), QoS: f.QoS, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
-			RetainHandling: f.RetainHandling, ID: in.SubscriptionID}
+		s := shownFilter(f, in.SubscriptionID)
 		code := codec.Success
 		for _, h := range l.hooks.subscribers {
 			if code = h.InterceptSubscribe(who, &s); code.Failure() {
@@ -71,6 +75,12 @@ func (l *loop) interceptSubscribe(c *conn, in *codec.Subscribe) (codes []codec.R
 		codes = append(codes, code)
 	}
 	return codes
+}
+
+// shownFilter is f as hooks see it.
+func shownFilter(f *codec.Subscription, id uint32) hook.Subscription {
+	return hook.Subscription{Filter: string(f.Filter), QoS: f.QoS, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
+		RetainHandling: f.RetainHandling, ID: id}
 }
 
 // interceptUnsubscribe returns the filter that the interceptors want removed.

@@ -90,15 +90,26 @@ func (c *conn) publish(flags uint8, body []byte) {
 	id, qos, cl := in.PacketID, in.QoS, c.cl
 	if l.asks&onPublish != 0 {
 		if out := l.interceptPublish(cl.identity(), c, &p); out.Ends() {
-			c.stopPublish(in, out)
+			c.stopPublish(id, qos, p.topic, out)
 			return
 		}
 	}
-	code := l.publish(&p)
-	if l.asks&onPublished != 0 && !code.Failure() {
-		l.tellPublished(cl.identity(), c, &p, code)
+	if l.asks&onReview != 0 {
+		c.reviewPublish(id, qos, &p)
+		return
 	}
-	l.done(&p)
+	c.publishAllowed(id, qos, &p)
+}
+
+// publishAllowed publishes what the client sent as packet id with qos, and
+// answers. It gives p's reference back.
+func (c *conn) publishAllowed(id uint16, qos codec.QoS, p *publication) {
+	l, cl := c.loop, c.cl
+	code := l.publish(p)
+	if l.asks&onPublished != 0 && !code.Failure() {
+		l.tellPublished(cl.identity(), c, p, code)
+	}
+	l.done(p)
 	if c.state != connOpen { // delivering to itself can close a connection
 		return
 	}
@@ -214,8 +225,8 @@ func (c *conn) refusePublish(in *codec.Publish, code codec.ReasonCode, detail st
 }
 
 // stopPublish answers a PUBLISH that an interceptor stopped.
-func (c *conn) stopPublish(in *codec.Publish, out hook.Outcome) {
-	c.loop.drop(metrics.DropIntercepted, nil, in.Topic)
+func (c *conn) stopPublish(id uint16, qos codec.QoS, topic []byte, out hook.Outcome) {
+	c.loop.drop(metrics.DropIntercepted, nil, topic)
 	if out.Close {
 		code := out.Code
 		if !code.Failure() {
@@ -224,19 +235,19 @@ func (c *conn) stopPublish(in *codec.Publish, out hook.Outcome) {
 		c.fail(code, out.Reason)
 		return
 	}
-	if in.QoS == 2 && out.Code.Failure() && c.version == codec.V5 {
-		c.cl.Forget(in.PacketID) // [MQTT-4.3.3-9]
+	if qos == 2 && out.Code.Failure() && c.version == codec.V5 {
+		c.cl.Forget(id) // [MQTT-4.3.3-9]
 	}
 	ack := codec.PUBACK
-	if in.QoS == 2 {
+	if qos == 2 {
 		ack = codec.PUBREC
 	}
 	switch {
-	case in.QoS == 0:
+	case qos == 0:
 	case out.Reason == "":
-		c.answer(ack, in.PacketID, out.Code)
+		c.answer(ack, id, out.Code)
 	default:
-		c.answerWhy(ack, in.PacketID, out.Code, out.Reason)
+		c.answerWhy(ack, id, out.Code, out.Reason)
 	}
 }
 

@@ -30,6 +30,17 @@ func (c *conn) subscribe(body []byte) {
 	if len(l.hooks.subscribers) > 0 {
 		stopped = l.interceptSubscribe(c, in)
 	}
+	if len(l.hooks.subscribeReviewers) > 0 {
+		c.reviewSubscribe(in, stopped)
+		return
+	}
+	c.subscribeAllowed(in, stopped)
+}
+
+// subscribeAllowed makes the subscriptions of in, but for those that hooks
+// stopped, and answers. stopped is nil where no hook was asked.
+func (c *conn) subscribeAllowed(in *codec.Subscribe, stopped []codec.ReasonCode) {
+	l := c.loop
 	if c.version == codec.V31 && (slices.ContainsFunc(in.Filters, c.refuses) || slices.ContainsFunc(stopped, codec.ReasonCode.Failure)) { // M31-suback: 3.1 has no word for it
 		c.drop("topic filter refused")
 		return

@@ -219,10 +219,10 @@ func (l *loop) tellRetained(name string, m *message.Message) {
 	}
 }
 
-func (l *loop) tellWill(cl *client, p *publication) {
+func (l *loop) tellWill(who hook.Client, p *publication) {
 	defer l.blame(nil)
 	for _, h := range l.hooks.wills {
-		h.WillPublished(cl.identity(), l.shown(p))
+		h.WillPublished(who, l.shown(p))
 	}
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
@@ -26,13 +27,27 @@ func (l *loop) publishWill(cl *client) {
 		l.drop(metrics.DropNotAuthorized, nil, p.topic) // B-will-acl
 	} else if l.asks&onPublish != 0 && l.interceptPublish(cl.identity(), nil, &p).Ends() {
 		l.drop(metrics.DropIntercepted, nil, p.topic)
+	} else if who := cl.identity(); l.asks&onReview != 0 {
+		l.review(who, &p, func(p *publication, out hook.Outcome) {
+			if out.Ends() {
+				l.drop(metrics.DropIntercepted, nil, p.topic)
+				return
+			}
+			l.sendWill(who, p)
+		})
 	} else {
-		l.publish(&p)
-		if len(l.hooks.wills) > 0 {
-			l.tellWill(cl, &p)
-		}
+		l.sendWill(who, &p)
 	}
 	l.done(&p)
+}
+
+// sendWill publishes p, who's will. It gives p's reference back if it took one.
+func (l *loop) sendWill(who hook.Client, p *publication) {
+	l.publish(p)
+	if len(l.hooks.wills) > 0 {
+		l.tellWill(who, p)
+	}
+	l.done(p)
 }
 
 // mayWill asks the authorizers about cl's will.

@@ -2,6 +2,7 @@ package hook
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -144,4 +145,26 @@ func (p Packet) Decode() (any, error) {
 // place, so use it with care. On the loop.
 type PacketInterceptor interface {
 	InterceptPacket(c Client, p Packet) bool
+}
+
+// A PublishReviewer sees each message from a client, and each will as it is
+// published, off the loops: for rights and changes that need a database or a
+// service. It comes after the PublishInterceptors, which it is like in all
+// else. Messages of the program itself are not shown to it.
+//
+// While it thinks the client's further packets wait: one call at a time for a
+// client, in the order in which it sent them, so what takes a millisecond holds
+// the client to a thousand messages a second. As many bytes wait as one packet
+// may have; a client that sends more is disconnected with 0x97. An error, and
+// no answer in time, refuse the message with 0x83. p's slices are the hook's to
+// keep, but not to change in place.
+type PublishReviewer interface {
+	ReviewPublish(ctx context.Context, c Client, p *Publication) (Outcome, error)
+}
+
+// A SubscribeReviewer sees each filter of a SUBSCRIBE off the loops, after the
+// SubscribeInterceptors, which it is like in all else; what is said of
+// [PublishReviewer] about waiting holds for it too.
+type SubscribeReviewer interface {
+	ReviewSubscribe(ctx context.Context, c Client, s *Subscription) (codec.ReasonCode, error)
 }
