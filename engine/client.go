@@ -91,7 +91,7 @@ func (cl *client) identity() hook.Client {
 func (c *conn) unlink() *client {
 	c.note("client disconnected", codec.Success, "")
 	cl := c.cl
-	if c.reviewed {
+	if c.underReview() {
 		c.abandon(cl)
 	}
 	c.cl = nil

@@ -58,7 +58,7 @@ type conn struct {
 	index     uint32        // in loop.conns
 	dirty     bool          // in loop.dirty
 	congested bool          // in loop.congested
-	reviewed  bool          // hooks think about its last packet: ext.review
+	deaf      bool          // takes no packets: by its state, or for ext.review
 }
 
 // connExt is the part of a connection that only some need.
@@ -75,7 +75,7 @@ type connExt struct {
 	receiveMaximum uint16            // of this client; 0: as the options say
 	packetLimit    int               // of this client; 0: as the options say
 	move           *move             // in connResume: what brings the session
-	review         *review           // what hooks think about, with reviewed
+	review         *review           // what hooks think about
 }
 
 // Kinds of a connection's timer.
@@ -103,6 +103,7 @@ func (c *conn) become(s connState) {
 		panic("engine: connection cannot go from state " + string('0'+rune(c.state)) + " to " + string('0'+rune(s)))
 	}
 	c.state = s
+	c.deaf = s > connAuth && s != connOpen
 }
 
 func (c *conn) arm(kind uint8, d time.Duration) {
@@ -150,25 +151,21 @@ func (c *conn) Received(b []byte) {
 	l.begin()
 	defer l.end() // also when a hook panics: the loop goes on
 	l.counters.BytesReceived += uint64(len(b))
-	c.consume(b)
-}
-
-// reading reports whether packets are taken now. In connDeciding and
-// connResume, and while hooks think about the last one, they wait.
-func (c *conn) reading() bool { return (c.state <= connAuth || c.state == connOpen) && !c.reviewed }
-
-// consume takes whole packets from b, borrowed, and keeps what is left.
-func (c *conn) consume(b []byte) {
-	if c.in != nil && c.reading() {
-		b = c.fill(b)
-	}
-	if b = c.take(b); len(b) > 0 && c.state < connClosing {
+	if b = c.consume(b); len(b) > 0 && c.state < connClosing {
 		c.keep(b)
 	}
 }
 
-// take handles the whole packets at the start of b and returns the rest.
-func (c *conn) take(b []byte) (rest []byte) {
+// reading reports whether packets are taken now. In connDeciding and
+// connResume, and while hooks think about the last one, they wait.
+func (c *conn) reading() bool { return !c.deaf }
+
+// consume handles the whole packets at the start of b, borrowed, with what was
+// kept before it, and returns the rest.
+func (c *conn) consume(b []byte) (rest []byte) {
+	if c.in != nil && c.reading() {
+		b = c.fill(b)
+	}
 	for len(b) > 0 && c.reading() {
 		h, ok := c.header(b)
 		if !ok || len(b)-h.Size < h.Remaining {
@@ -271,14 +268,14 @@ func (c *conn) keep(b []byte) {
 		c.in = bytebufferpool.Get()
 	}
 	if len(c.in.B)+len(b) > c.packetLimit()+c.loop.b.opts.MaximumConnectSize {
-		if c.reviewed {
+		if c.underReview() {
 			c.fail(codec.QuotaExceeded, "too many packets wait for a decision")
 			return
 		}
 		c.drop("too many bytes before the session was there")
 		return
 	}
-	if c.reviewed {
+	if c.underReview() {
 		c.lastSeen = c.loop.ticks // it is not the client that is slow
 	}
 	c.in.B = append(c.in.B, b...)
@@ -291,7 +288,7 @@ func (c *conn) resumeReading() {
 	}
 	in := c.in
 	c.in = nil
-	if rest := c.take(in.B); len(rest) > 0 && c.state < connClosing {
+	if rest := c.consume(in.B); len(rest) > 0 && c.state < connClosing {
 		in.B, c.in = rest, in
 		return
 	}
@@ -306,7 +303,7 @@ func (c *conn) Closed(err error) {
 	l := c.loop
 	l.begin()
 	defer l.end()
-	if c.reviewed && c.state == connOpen && err != nil {
+	if c.underReview() && c.state == connOpen && err != nil {
 		c.hangUp()
 		return
 	}

@@ -22,13 +22,13 @@ type rig struct {
 	woken []bool // by loop
 }
 
-func newRig(tb testing.TB, loops int) *rig {
+func newRig(tb testing.TB, loops int, hooks ...any) *rig {
 	tb.Helper()
 	r := &rig{clock: new(clock.Manual)}
 	r.clock.Advance(time.Hour)
 	b, err := newBroker(Options{Loops: loops, SysInterval: -1, MaxInflight: 1000, ReceiveMaximum: 1000,
-		Listeners: []Listener{{Address: "rig:1883", Anonymous: true}},
-		Logger:    slog.New(slog.DiscardHandler)}, r.clock)
+		Listeners: []Listener{{Address: "rig:1883", Anonymous: true}}, Hooks: hooks,
+		Logger: slog.New(slog.DiscardHandler)}, r.clock)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -108,15 +108,15 @@ type workload struct {
 	make func(tb testing.TB) (*rig, func())
 }
 
-// workloads are the paths that must not allocate.
-func workloads() []workload {
+// workloads are the paths that must not allocate, with the hooks given.
+func workloads(hooks ...any) []workload {
 	publish := func(qos codec.QoS) func(uint16) []byte {
 		return func(id uint16) []byte { return publishPacket(codec.V311, hotTopic, hotPayload, qos, id) }
 	}
 	sub := func(qos codec.QoS) []byte { return subscribePacket(codec.V311, 1, filter(hotTopic, qos)) }
 	pair := func(n int, qos codec.QoS) func(tb testing.TB) (*rig, func()) {
 		return func(tb testing.TB) (*rig, func()) {
-			r := newRig(tb, 1)
+			r := newRig(tb, 1, hooks...)
 			s, p := r.client(0, "s", sub(qos)), r.client(0, "p")
 			batch := batchOf(n, publish(qos))
 			id := uint16(0)
@@ -145,7 +145,7 @@ func workloads() []workload {
 		{"pair/qos1/batch20", 20, pair(20, 1)},
 		{"pair/qos2/batch20", 20, pair(20, 2)},
 		{"fanout500/qos0/batch8", 8 * 500, func(tb testing.TB) (*rig, func()) {
-			r := newRig(tb, 1)
+			r := newRig(tb, 1, hooks...)
 			for i := range 500 {
 				r.client(0, "s"+string(rune('0'+i/100))+string(rune('0'+i/10%10))+string(rune('0'+i%10)), sub(0))
 			}
@@ -154,7 +154,7 @@ func workloads() []workload {
 			return r, func() { p.conn.Received(batch); r.settle() }
 		}},
 		{"cross-loop/qos0/batch64", 64, func(tb testing.TB) (*rig, func()) {
-			r := newRig(tb, 2)
+			r := newRig(tb, 2, hooks...)
 			r.client(1, "s", sub(0))
 			p := r.client(0, "p")
 			r.settle()
@@ -162,7 +162,7 @@ func workloads() []workload {
 			return r, func() { p.conn.Received(batch); r.settle() }
 		}},
 		{"cross-loop/qos1/batch20", 20, func(tb testing.TB) (*rig, func()) {
-			r := newRig(tb, 2)
+			r := newRig(tb, 2, hooks...)
 			s := r.client(1, "s", sub(1))
 			p := r.client(0, "p")
 			r.settle()
@@ -222,9 +222,13 @@ func TestHotPathDelivers(t *testing.T) {
 	}
 }
 
-func TestHotPathDoesNotAllocate(t *testing.T) {
+func TestHotPathDoesNotAllocate(t *testing.T) { doesNotAllocate(t) }
+
+func TestHooksDoNotAllocate(t *testing.T) { doesNotAllocate(t, idleHooks...) }
+
+func doesNotAllocate(t *testing.T, hooks ...any) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties the pools
-	for _, w := range workloads() {
+	for _, w := range workloads(hooks...) {
 		_, turn := w.make(t)
 		for range 200 { // pools and caches fill
 			turn()

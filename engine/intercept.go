@@ -15,13 +15,14 @@ import (
 // changes it as they did. c is nil for wills and the program's own messages.
 func (l *loop) interceptPublish(who hook.Client, c *conn, p *publication) (out hook.Outcome) {
 	defer l.refuseOnPanic(c, &out)
-	v := l.shown(p)
+	v := &l.shownIn // hooks do not come back to the loop, so there is one at a time
+	*v = l.shown(p)
 	for _, h := range l.hooks.interceptors {
-		if out = h.InterceptPublish(who, &v); out.Ends() {
+		if out = h.InterceptPublish(who, v); out.Ends() {
 			return out
 		}
 	}
-	return l.adopt(who, &v, p)
+	return l.adopt(who, v, p)
 }
 
 // adopt makes p what hooks made of it, if that is a message at all.
@@ -105,10 +106,11 @@ func (l *loop) interceptDelivery(cl *client, p *publication, qos codec.QoS, reta
 		}
 	}()
 	defer l.denyOnPanic(cl, &ok)
-	d := hook.Delivery{Topic: p.topic, Payload: p.payload, Properties: p.properties, QoS: qos, Retain: retain, From: p.from}
+	d := &l.shownOut
+	*d = hook.Delivery{Topic: p.topic, Payload: p.payload, Properties: p.properties, QoS: qos, Retain: retain, From: p.from}
 	who := cl.identity()
 	for _, h := range l.hooks.deliverers {
-		if !h.InterceptDelivery(who, &d) {
+		if !h.InterceptDelivery(who, d) {
 			return nil, false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
@@ -56,7 +57,9 @@ type loop struct {
 	extras     map[extraKey]*session.Extra // shared by the messages that carry them
 	counters   metrics.Counters
 	cell       metrics.Cell
-	sys        sysState // loop 0 only
+	sys        sysState         // loop 0 only
+	shownIn    hook.Publication // scratch, for interceptors
+	shownOut   hook.Delivery    // scratch, for interceptors
 	stopping   bool
 	parting    parting                 // why the connection being served ends
 	doomed     []*conn                 // for which a hook panicked

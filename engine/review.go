@@ -31,17 +31,19 @@ var (
 
 // wait begins a review: c reads no packet until resume.
 func (c *conn) wait(r *review) *review {
-	c.reviewed = true
+	c.deaf = true
 	c.extend().review = r
 	return r
 }
 
+func (c *conn) underReview() bool { return c.ext != nil && c.ext.review != nil }
+
 // resume ends r. It reports false when r's connection is gone, or has lost its session.
 func (c *conn) resume(r *review) bool {
-	if !c.reviewed || c.ext.review != r {
+	if c.ext == nil || c.ext.review != r {
 		return false
 	}
-	c.reviewed, c.ext.review = false, nil
+	c.deaf, c.ext.review = false, nil
 	return true
 }
 
@@ -49,7 +51,7 @@ func (c *conn) resume(r *review) bool {
 // behind the last of them.
 func (c *conn) carryOn() {
 	c.resumeReading()
-	if _, gone := c.sock.(*goneSocket); gone && !c.reviewed && c.state == connOpen {
+	if _, gone := c.sock.(*goneSocket); gone && !c.underReview() && c.state == connOpen {
 		c.sock.Close()
 	}
 }
@@ -58,7 +60,7 @@ func (c *conn) carryOn() {
 // not published, and a client that sends it again shall not be taken at its word.
 func (c *conn) abandon(cl *client) {
 	r := c.ext.review
-	c.reviewed, c.ext.review = false, nil
+	c.deaf, c.ext.review = false, nil
 	if r.topic == nil {
 		return
 	}
