@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -128,8 +129,11 @@ type handshakes struct {
 	mu      sync.Mutex
 	under   int          // way
 	waiting []*handshake // oldest first
-	told    bool         // busy was told so
+	working bool         // what busy is to be told
 	calm    *time.Timer
+
+	telling sync.Mutex  // never taken on a loop: busy may stop the world
+	told    atomic.Bool // what busy was told; written under telling
 }
 
 const (
@@ -158,18 +162,34 @@ func (p *handshakes) start(h *handshake) bool {
 		return true
 	}
 	p.under++
-	if !p.told {
-		p.told = true
-		p.busy(true)
-	}
+	p.working = true
 	go p.run(h)
 	return true
+}
+
+// tell tells busy what has changed, until it knows the last of it.
+func (p *handshakes) tell() {
+	p.telling.Lock()
+	defer p.telling.Unlock()
+	for {
+		p.mu.Lock()
+		working := p.working
+		p.mu.Unlock()
+		if working == p.told.Load() {
+			return
+		}
+		p.told.Store(working)
+		p.busy(working)
+	}
 }
 
 // run does h, and those that wait.
 func (p *handshakes) run(h *handshake) {
 	for h != nil {
 		p.resume()
+		if !p.told.Load() {
+			p.tell()
+		}
 		h.shake()
 		p.pause()
 		h = p.next()
@@ -200,11 +220,9 @@ func (p *handshakes) calmLater() {
 	}
 	p.calm = time.AfterFunc(handshakeCalm, func() {
 		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.under == 0 && p.told {
-			p.told = false
-			p.busy(false)
-		}
+		p.working = p.under > 0
+		p.mu.Unlock()
+		p.tell()
 	})
 }
 
