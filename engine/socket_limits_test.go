@@ -2,13 +2,11 @@ package engine
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -119,45 +117,17 @@ func TestDescriptorExhaustion(t *testing.T) {
 		}
 		return
 	}
-	child := exec.Command(os.Args[0], "-test.run=^TestDescriptorExhaustion$")
 	path := filepath.Join(t.TempDir(), "s")
-	child.Env = append(os.Environ(), exhaustedEnv+"="+path)
-	var log bytes.Buffer // read when the child has ended
-	child.Stderr = &log
-	orders, err := child.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
+	child := startChild(t, "TestDescriptorExhaustion", exhaustedEnv+"="+path)
 	defer func() {
-		orders.Close()
-		if err := child.Wait(); err != nil {
-			t.Errorf("the broker's process: %v", err)
-		}
-		said := log.String()
+		said := child.end()
 		if n := strings.Count(said, "nearly as many files open"); n != 1 || !strings.Contains(said, "descriptors are free again") ||
 			!strings.Contains(said, "cannot accept connections for now") || !strings.Contains(said, "accepting connections again") {
 			t.Errorf("the exhaustion was logged %d times:\n%s", n, said)
 		}
 	}()
-	answers := bufio.NewScanner(out)
-	answer := func() string {
-		if !answers.Scan() {
-			t.Fatal("the broker's process ended")
-		}
-		return answers.Text()
-	}
-	order := func(what string) {
-		fmt.Fprintln(orders, what)
-		answer()
-	}
-	addr := answer()
+	order := func(what string) { child.order(what) }
+	addr := child.line()
 
 	inside, err := tryDial(t, addr, codec.V5)
 	if err != nil {

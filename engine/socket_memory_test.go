@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -69,32 +68,13 @@ func measureIdle(t *testing.T, l Listener, n int, dial func(addr string) (*socke
 	if err != nil {
 		t.Fatal(err)
 	}
-	child := exec.Command(os.Args[0], "-test.run=^TestIdleMemory$")
-	child.Env = append(os.Environ(), memoryEnv+"="+string(listener))
-	child.Stderr = os.Stderr
-	orders, err := child.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		orders.Close()
-		_ = child.Wait()
-	}()
-	answers := bufio.NewScanner(out)
-	answers.Scan()
-	addr := answers.Text()
+	child := startChild(t, "TestIdleMemory", memoryEnv+"="+string(listener))
+	defer child.end()
+	addr := child.line()
 	ask := func() (m idleCost) {
-		fmt.Fprintln(orders)
-		answers.Scan()
-		if _, err := fmt.Sscan(answers.Text(), &m.heap, &m.resident, &m.goroutines); err != nil {
-			t.Fatalf("%q: %v", answers.Text(), err)
+		said := child.order("")
+		if _, err := fmt.Sscan(said, &m.heap, &m.resident, &m.goroutines); err != nil {
+			t.Fatalf("%q: %v", said, err)
 		}
 		return m
 	}

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"sync"
@@ -92,40 +91,20 @@ func (o *stormOrder) clients() error {
 	return nil
 }
 
-// startStorm runs such a process, and returns what reads its lines of output.
-func startStorm(t *testing.T, o stormOrder) (line func() string, pid int) {
+// start runs such a process.
+func (o *stormOrder) start(t *testing.T) *childProcess {
 	t.Helper()
 	order, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const test = "-test.run=^TestHandshakeStorm$"
-	child := exec.Command(os.Args[0], test)
+	var under []string
 	if o.Listener == nil { // gives way to others: a fleet does not run on the broker's processors
-		child = exec.Command("nice", "-n", "19", os.Args[0], test)
+		under = []string{"nice", "-n", "19"}
 	}
-	child.Env = append(os.Environ(), stormEnv+"="+string(order))
-	child.Stderr = os.Stderr
-	in, err := child.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		_ = child.Wait()
-	})
-	lines := bufio.NewScanner(out)
-	return func() string {
-		lines.Scan()
-		return lines.Text()
-	}, child.Process.Pid
+	child := startChild(t, "TestHandshakeStorm", stormEnv+"="+string(order), under...)
+	t.Cleanup(func() { child.end() })
+	return child
 }
 
 // otherBroker is one that runs already, with TLS; addr is "" where none is named.
@@ -144,8 +123,8 @@ func otherBroker(t *testing.T) (addr, ca string, pid int) {
 func startTLSBroker(t *testing.T) (addr, ca string, pid int) {
 	t.Helper()
 	a := certtest.New(t, "authority")
-	line, pid := startStorm(t, stormOrder{Listener: &Listener{Address: "127.0.0.1:0", Anonymous: true, TLS: serverTLS(a)}})
-	return line(), a.File, pid
+	child := (&stormOrder{Listener: &Listener{Address: "127.0.0.1:0", Anonymous: true, TLS: serverTLS(a)}}).start(t)
+	return child.line(), a.File, child.cmd.Process.Pid
 }
 
 // TestHandshakeStorm measures what a storm of handshakes does to clients that
@@ -182,7 +161,7 @@ func TestHandshakeStorm(t *testing.T) {
 	before := m.during(func() { time.Sleep(span) })
 	var said string
 	used := processorTime(pid)
-	storm := m.during(func() { line, _ := startStorm(t, stormOrder{Addr: addr, CA: ca, Clients: n}); said = line() })
+	storm := m.during(func() { said = (&stormOrder{Addr: addr, CA: ca, Clients: n}).start(t).line() })
 	t.Logf("before: %+v", before)
 	t.Logf("storm:  %+v; %s; %v of processor time each", storm, said, (processorTime(pid)-used)/time.Duration(n))
 	var clients, failed int
