@@ -124,6 +124,8 @@ func (h *handshake) shake() {
 // that, and how many compute at once, so that the loops keep their processors.
 type handshakes struct {
 	computing chan struct{} // one entry for each that computes
+	mostUnder int           // handshakesUnderWay, but in tests
+	mostWait  int           // handshakesWaiting
 	busy      func(bool)    // told when work begins, and when there was none for calm
 
 	mu      sync.Mutex
@@ -143,7 +145,7 @@ const (
 )
 
 func newHandshakes(atOnce int, busy func(bool)) *handshakes {
-	p := &handshakes{computing: make(chan struct{}, atOnce), busy: busy}
+	p := &handshakes{computing: make(chan struct{}, atOnce), busy: busy, mostUnder: handshakesUnderWay, mostWait: handshakesWaiting}
 	if busy == nil {
 		p.busy = func(bool) {}
 	}
@@ -154,8 +156,8 @@ func newHandshakes(atOnce int, busy func(bool)) *handshakes {
 func (p *handshakes) start(h *handshake) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.under == handshakesUnderWay {
-		if len(p.waiting) == handshakesWaiting {
+	if p.under == p.mostUnder {
+		if len(p.waiting) == p.mostWait {
 			return false
 		}
 		p.waiting = append(p.waiting, h)

@@ -186,3 +186,27 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("adopted after Stop: %v", err)
 	}
 }
+
+// TestCloseOfEveryFamily: the port is free when one of gnet's listeners is closed.
+func TestCloseOfEveryFamily(t *testing.T) {
+	t.Parallel()
+	for _, a := range []string{":0", "0.0.0.0:0", "[::]:0", "[::1]:0"} {
+		s, _ := listen(t, 2, func(c *Config) { c.Listeners = at(a, "127.0.0.1:0") }, nil)
+		l := s.cfg.Listeners[0]
+		addr := s.Addr(l)
+		host := "127.0.0.1"
+		if strings.HasPrefix(a, "[") {
+			host = "::1"
+		}
+		dialed := &net.TCPAddr{IP: net.ParseIP(host), Port: addr.(*net.TCPAddr).Port}
+		exchange(t, dial(t, dialed), "x", "x")
+		if err := s.Close(l); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := net.Listen("tcp", addr.String()); err != nil {
+			t.Errorf("%s: %v", a, err)
+		} else {
+			again.Close()
+		}
+	}
+}

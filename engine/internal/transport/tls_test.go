@@ -184,6 +184,41 @@ func TestSlowHandshakes(t *testing.T) {
 	eventually(t, "they are gone", func() bool { return s.Connections() == 2 && runtime.NumGoroutine() < before+50 })
 }
 
+// TestHandshakeBounds: one more than may be under way waits, and one more than
+// may wait is closed; a place is free when one goes.
+func TestHandshakeBounds(t *testing.T) {
+	t.Parallel()
+	s, client := listenTLS(t, 1, nil, nil)
+	s.handshakes.mostUnder, s.handshakes.mostWait = 1, 1
+	addr := s.Addr(s.cfg.Listeners[0])
+	var hello bytes.Buffer
+	_ = tls.Client(helloConn{dial(t, addr), &hello}, client).Handshake()
+	stalled := dial(t, addr)
+	_, _ = stalled.Write(hello.Bytes())
+	if _, err := stalled.Read(make([]byte, 1)); err != nil { // it is under way
+		t.Fatal(err)
+	}
+	waits := tls.Client(dial(t, addr), client)
+	done := make(chan error, 1)
+	go func() { done <- waits.Handshake() }()
+	eventually(t, "it waits", func() bool {
+		s.handshakes.mu.Lock()
+		defer s.handshakes.mu.Unlock()
+		return len(s.handshakes.waiting) == 1
+	})
+	if err := tls.Client(dial(t, addr), client).Handshake(); err == nil {
+		t.Error("one too many is served")
+	}
+	if _, failed := s.By(s.cfg.Listeners[0]); failed != 1 {
+		t.Errorf("%d refusals are counted, want 1", failed)
+	}
+	stalled.Close()
+	if err := <-done; err != nil {
+		t.Errorf("who waited: %v", err)
+	}
+	exchange(t, waits, "x", "x")
+}
+
 // TestHandshakesOfMany: a storm, with more at once than may compute, is served.
 func TestHandshakesOfMany(t *testing.T) {
 	t.Parallel()
