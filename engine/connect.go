@@ -73,7 +73,7 @@ func (c *conn) describe(p *codec.Connect) (*connecting, codec.ReasonCode, string
 		ClientID: string(p.ClientID), UserName: string(p.UserName), Password: append([]byte(nil), p.Password...),
 		HasUserName: p.HasUserName, HasPassword: p.HasPassword, Version: p.Version,
 		CleanStart: p.CleanStart, KeepAlive: p.KeepAlive, RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr(),
-		Listener: c.door().name, TLS: c.sock.TLS(), Proxied: c.proxied(),
+		Listener: c.door().name, Anonymous: c.door().Anonymous, TLS: c.sock.TLS(), Proxied: c.proxied(),
 	}, keepAlive: p.KeepAlive}
 	if code, detail := c.identify(cn); code.Failure() {
 		return nil, code, detail

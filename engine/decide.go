@@ -18,6 +18,9 @@ func (c *conn) decide(cn *connecting) {
 		l.accept(c, cn)
 		return
 	}
+	if cn.ClientID == "" {
+		cn.ClientID, cn.assigned = newClientID(), true
+	}
 	c.ext = &connExt{connecting: cn}
 	c.become(connDeciding)
 	asked := cn.Connect // the hooks' own: cn may be gone while they think

@@ -58,7 +58,7 @@ import (
 // Connect describes a CONNECT before it is accepted. Fields are owned by the
 // hook's receiver for the duration of the call only.
 type Connect struct {
-	ClientID    string // as sent; empty when the client wants one assigned
+	ClientID    string // as sent; when the client wants one assigned, empty for an Authenticator and the assigned one for a Decider
 	UserName    string
 	Password    []byte
 	HasUserName bool
@@ -71,6 +71,7 @@ type Connect struct {
 	LocalAddr   net.Addr
 	Will        *Will                // nil: none
 	Listener    string               // name of the listener it came by
+	Anonymous   bool                 // that listener lets clients without user name in
 	TLS         *tls.ConnectionState // shared: read only; nil without TLS
 	Proxied     *Proxied             // what a trusted proxy told of the client; nil without
 	Identified  bool                 // UserName comes from a certificate that was verified: no password is to be asked for

@@ -30,11 +30,12 @@ var arrows = map[string][]string{
 	},
 
 	// 3
+	"engine/auth":             {"engine/hook", "codec", "codec/topic"},
 	"engine/enginetest":       {"engine"},
 	"engine/internal/foreign": {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
-	"cmd/wheelmq":         {"engine"},
+	"cmd/wheelmq":         {"engine", "engine/auth", "engine/hook"},
 	"cmd/internal/e2e":    {},
 	"cmd/internal/layout": {},
 	"bench/load":          {"codec"},
@@ -55,6 +56,7 @@ var fences = map[string][]string{
 	"modernc.org/sqlite":                      {"engine"},                     // an example
 	"github.com/eclipse/paho.golang":          {"cmd/internal/e2e"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"bench/load"},
+	"golang.org/x/crypto/argon2":              {"engine/auth"},
 	"golang.org/x/sys":                        {"engine/internal/transport", "bench/load", "bench/compare"},
 }
 
