@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/engine"
+	"github.com/wheelmq/wheelmq/engine/auth"
 )
 
 // stopTimeout bounds the clean stop after the first signal.
@@ -43,7 +44,15 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 		options.ProfileLabels = true
 		go servePprof(ctx, profiles, log)
 	}
-	options.HandshakesBusy = processorsFor(&options)
+	processors := newProcessors(&options)
+	options.HandshakesBusy, flags.auth.HashesBusy = processors.busy, processors.busy
+	var users authFiles
+	if flags.auth.PasswordFile != "" || flags.auth.ACLFile != "" {
+		if users.Files, err = auth.Open(flags.auth); err != nil {
+			return &exitError{exitConfiguration, err}
+		}
+		options.Hooks = append(options.Hooks, users.Files)
+	}
 	if err := options.Validate(); err != nil {
 		return &exitError{exitConfiguration, err}
 	}
@@ -53,7 +62,8 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	}
 	setProcessors(broker.Loops())
 	go new(tuner).run(ctx, broker.Connections)
-	return serve(broker, log, func() {
+	reload := func() { users.reload(ctx, broker, log) }
+	return serve(broker, log, reload, func() {
 		report := startReport{
 			version: versionNumber(), loops: broker.Loops(), note: note,
 			files: files, connections: options.MaxConnections,
@@ -65,14 +75,47 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	})
 }
 
+// authFiles is the password and ACL files, if there are any.
+type authFiles struct{ *auth.Files }
+
+// reload reads again what the broker reads from files. What cannot be read changes nothing.
+func (f authFiles) reload(ctx context.Context, b *engine.Broker, log *slog.Logger) {
+	ok := true
+	if err := b.ReloadTLS(); err != nil {
+		log.Error("certificates stay as they were", "error", err)
+		ok = false
+	}
+	if f.Files != nil {
+		if err := f.Reload(ctx, b); err != nil {
+			log.Error("users and rights stay as they were", "error", err)
+			ok = false
+		}
+	}
+	if ok {
+		log.Info("reloaded", "what", "certificates, users, rights")
+	}
+}
+
 // brokerOptions turns flags into options, Logger and MaxConnections excepted; note is a line for the start report.
 func brokerOptions(flags *brokerFlags, r resolver) (options engine.Options, note string, err error) {
 	options = engine.Options{Loops: flags.loops, Version: versionNumber()}
+	p := policy{anonymous: flags.allowAnonymous, passwords: flags.auth.PasswordFile != "" || flags.tls.identity}
+	if p.tls, err = flags.tls.options(); err != nil {
+		return options, "", err
+	}
 	if len(flags.listen) == 0 {
 		options.Listeners, note = r.defaults()
+		for i := range options.Listeners {
+			options.Listeners[i].Anonymous = p.anonymous || !p.passwords
+		}
 		return options, note, nil
 	}
-	options.Listeners, err = r.listeners(flags.listen, flags.allowAnonymous)
+	options.Listeners, err = r.listeners(flags.listen, p)
+	for i := range options.Listeners {
+		if flags.tls.identity && options.Listeners[i].TLS != nil {
+			options.Listeners[i].Identity = engine.IdentityCommonName
+		}
+	}
 	return options, "", err
 }
 
@@ -102,17 +145,20 @@ type server interface {
 	Stop(context.Context) error
 }
 
-// serve starts s, calls ready and stops s at the first INT or TERM.
-func serve(s server, log *slog.Logger, ready func()) error {
+// serve starts s, calls ready, calls reload at each HUP, and stops s at the first INT or TERM.
+func serve(s server, log *slog.Logger, reload, ready func()) error {
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	if err := s.Start(); err != nil {
 		return startError(err)
 	}
 	ready()
 	first := <-signals
-	signal.Reset(os.Interrupt, syscall.SIGTERM) // a second signal ends the process, whatever hangs
+	for ; first == syscall.SIGHUP; first = <-signals {
+		reload()
+	}
+	signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // a second signal ends the process, whatever hangs
 	log.Info("stopping", "signal", first.String(), "hint", "a second signal ends the process at once")
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)

@@ -24,7 +24,7 @@ const hangEnv = "WHEELMQ_TEST_HANG"
 func TestMain(m *testing.M) {
 	if os.Getenv(hangEnv) != "" {
 		log := newLogger(os.Stderr, slog.LevelInfo, formatText)
-		_ = serve(hangingServer{}, log, func() { log.Info("ready") })
+		_ = serve(hangingServer{}, log, nil, func() { log.Info("ready") })
 		os.Exit(exitClean)
 	}
 	os.Exit(m.Run())
@@ -53,7 +53,12 @@ func TestRunRefuses(t *testing.T) {
 	f(exitUsage, "--loops", "--loops", "many")
 	f(exitUsage, "none of debug", "--log-level", "loud")
 	f(exitUsage, "neither text nor json", "--log-format", "xml")
-	f(exitConfiguration, "serves tcp only", "--listen", "wss://127.0.0.1:8084/mqtt")
+	f(exitConfiguration, "TLS needs a certificate", "--listen", "wss://127.0.0.1:8084/mqtt")
+	f(exitUsage, `no scheme "quic"`, "--listen", "quic://127.0.0.1:1")
+	f(exitConfiguration, "--cert and --key go together", "--cert", "x")
+	f(exitConfiguration, "need --cert and --key", "--require-certificate")
+	f(exitConfiguration, "need --client-ca", "--cert", "x", "--key", "y", "--require-certificate")
+	f(exitConfiguration, "password file", "--listen", "127.0.0.1:0", "--password-file", "/nonexistent/passwords")
 	f(exitConfiguration, "--allow-anonymous", "--listen", "192.0.2.99:1883")
 	f(exitSystem, "not an address of this machine", "--listen", "192.0.2.99:1883", "--allow-anonymous") // TEST-NET-1, RFC 5737
 	f(exitConfiguration, "Loops -1", "--loops", "-1")
@@ -186,7 +191,7 @@ func TestServe(t *testing.T) {
 		t.Helper()
 		log := newLogger(io.Discard, slog.LevelError, formatText)
 		ready := false
-		err := serve(s, log, func() {
+		err := serve(s, log, nil, func() {
 			ready = true
 			if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 				t.Error(err)

@@ -11,6 +11,7 @@
 //
 //	0   stopped cleanly
 //	1   usage: an unknown flag, a value that cannot be read
+//	2   what was to be tested is not as expected
 //	3   bad configuration: each value can be read, what they ask for together is refused
 //	14  system error: the port is in use, a name does not resolve, the file limit is too low
 //

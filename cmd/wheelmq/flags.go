@@ -6,12 +6,17 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/wheelmq/wheelmq/engine"
+	"github.com/wheelmq/wheelmq/engine/auth"
 )
 
 // brokerFlags are the flags that run the broker, as given.
 type brokerFlags struct {
 	listen         endpointsFlag
 	allowAnonymous bool
+	auth           auth.Options
+	tls            tlsFlags
 	loops          int // 0: the engine decides
 	logLevel       levelFlag
 	logFormat      logFormat
@@ -21,14 +26,56 @@ type brokerFlags struct {
 func (f *brokerFlags) register(set *pflag.FlagSet) {
 	f.logFormat = formatText
 	set.SortFlags = false
-	set.Var(&f.listen, "listen", "listen on host:port or tcp://host:port; may be repeated\n"+
-		"(default 127.0.0.1:1883 and [::1]:1883)")
+	set.Var(&f.listen, "listen", "listen on [SCHEME://]host:port; may be repeated (default 127.0.0.1:1883 and [::1]:1883);\n"+
+		"SCHEME is tcp, tls, ws or wss, for the latter two with a path; or unix://PATH")
 	set.BoolVar(&f.allowAnonymous, "allow-anonymous", false,
-		"let clients without a password in on addresses that others can reach")
+		"let clients without a password in on every address")
+	set.StringVar(&f.auth.PasswordFile, "password-file", "", "users and their passwords, as wheelmq passwd writes them; read again on HUP")
+	set.StringVar(&f.auth.ACLFile, "acl-file", "", "what users may read and write, in the grammar of Mosquitto; read again on HUP")
+	f.tls.register(set)
 	set.IntVar(&f.loops, "loops", 0, "number of event loops (default: 1 with one or two processors, else one each)")
 	set.Var(&f.logLevel, "log-level", "least important level that is logged: debug, info, warn, error (default info)")
 	set.Var(&f.logFormat, "log-format", "how log lines are written: text, json")
 	f.pprof.register(set)
+}
+
+// tlsFlags are what listeners with TLS have in common.
+type tlsFlags struct {
+	cert, key, clientCA, crl string
+	required, identity       bool
+}
+
+func (f *tlsFlags) register(set *pflag.FlagSet) {
+	set.StringVar(&f.cert, "cert", "", "PEM file with the certificate of TLS listeners and its chain; read again on HUP")
+	set.StringVar(&f.key, "key", "", "PEM file with its key")
+	set.StringVar(&f.clientCA, "client-ca", "", "PEM file with who signs certificates of clients")
+	set.StringVar(&f.crl, "crl", "", "PEM file with revoked certificates of clients")
+	set.BoolVar(&f.required, "require-certificate", false, "refuse clients without a certificate on TLS listeners")
+	set.BoolVar(&f.identity, "identity-from-certificate", false,
+		"the user name is the common name of the client's certificate, and no password is asked for")
+}
+
+// options are what f says; nil when it says nothing.
+func (f *tlsFlags) options() (*engine.TLS, error) {
+	if f.cert == "" && f.key == "" {
+		if f.clientCA != "" || f.crl != "" || f.required || f.identity {
+			return nil, configurationError("--client-ca, --crl, --require-certificate and --identity-from-certificate need --cert and --key")
+		}
+		return nil, nil
+	}
+	if f.cert == "" || f.key == "" {
+		return nil, configurationError("--cert and --key go together")
+	}
+	t := &engine.TLS{Certificates: []engine.KeyPair{{CertificateFile: f.cert, KeyFile: f.key}}, CAFile: f.clientCA, CRLFile: f.crl}
+	switch {
+	case f.clientCA == "" && (f.required || f.identity || f.crl != ""):
+		return nil, configurationError("certificates of clients need --client-ca, who signs them")
+	case f.required || f.identity:
+		t.ClientCertificates = engine.RequiredClientCertificate
+	case f.clientCA != "":
+		t.ClientCertificates = engine.OptionalClientCertificate
+	}
+	return t, nil
 }
 
 // An endpointsFlag collects the values of --listen.

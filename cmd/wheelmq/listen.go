@@ -18,25 +18,46 @@ const resolveTimeout = 5 * time.Second
 
 // An endpoint is one --listen value, read but not yet resolved.
 type endpoint struct {
-	scheme string // "tcp" when none was written
-	host   string // name or literal address without brackets; empty: every address of the machine
+	scheme string // tcp, tls, ws, wss or unix
+	host   string // name or literal address without brackets; empty: every address of the machine; of unix the path
 	port   uint16 // 0: the system picks one
+	path   string // of ws and wss; empty: the engine's default
 }
 
 func (e endpoint) String() string {
-	return net.JoinHostPort(e.host, strconv.Itoa(int(e.port)))
+	text := e.host
+	if e.scheme != "unix" {
+		text = net.JoinHostPort(e.host, strconv.Itoa(int(e.port))) + e.path
+	}
+	if e.scheme == "tcp" {
+		return text
+	}
+	return e.scheme + "://" + text
 }
 
-// parseEndpoint reads host:port or scheme://host:port. Whether the scheme is served is decided by [resolver.listeners].
+// schemes are the names that users have for ways to connect.
+var schemes = map[string]string{"tcp": "tcp", "mqtt": "tcp", "tls": "tls", "mqtts": "tls", "ssl": "tls", "ws": "ws", "wss": "wss", "unix": "unix"}
+
+// parseEndpoint reads host:port, or scheme://host:port, for WebSocket with a path behind it, or unix://PATH.
 func parseEndpoint(text string) (endpoint, error) {
 	e := endpoint{scheme: "tcp"}
 	rest := text
 	if scheme, after, found := strings.Cut(text, "://"); found {
-		e.scheme, rest = strings.ToLower(scheme), after
+		e.scheme, rest = schemes[strings.ToLower(scheme)], after
+		if e.scheme == "" {
+			return endpoint{}, fmt.Errorf("%q: no scheme %q: want tcp, mqtt, tls, mqtts, ws, wss or unix", text, scheme)
+		}
 	}
-	if e.scheme != "tcp" {
-		e.host = rest
+	if e.scheme == "unix" {
+		if e.host = rest; rest == "" {
+			return endpoint{}, fmt.Errorf("%q: the path of the socket is missing", text)
+		}
 		return e, nil
+	}
+	if e.scheme == "ws" || e.scheme == "wss" {
+		if i := strings.IndexByte(rest, '/'); i >= 0 {
+			rest, e.path = rest[:i], rest[i:]
+		}
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil {
@@ -83,40 +104,57 @@ func (r resolver) defaults() (listeners []engine.Listener, note string) {
 	return append(listeners, engine.Listener{Address: "[::1]:1883", Anonymous: true, Sys: true}), ""
 }
 
-// listeners resolves endpoints. An address that others can reach is refused unless allowAnonymous.
-func (r resolver) listeners(endpoints []endpoint, allowAnonymous bool) ([]engine.Listener, error) {
+// A policy says what listeners ask of clients.
+type policy struct {
+	anonymous bool        // clients without a password may come in from anywhere
+	passwords bool        // clients are known by passwords or certificates
+	tls       *engine.TLS // of listeners with TLS; nil: none can be opened
+}
+
+// listeners resolves endpoints. An address that others can reach is refused where nothing is asked of clients, unless
+// that is said to be wanted.
+func (r resolver) listeners(endpoints []endpoint, p policy) ([]engine.Listener, error) {
 	var listeners []engine.Listener
 	seen := make(map[string]bool)
 	for _, e := range endpoints {
-		if e.scheme != "tcp" {
-			return nil, configurationError("--listen %s://%s: this version serves tcp only", e.scheme, e.host)
+		l := engine.Listener{}
+		if e.scheme == "ws" || e.scheme == "wss" {
+			l.WebSocket = &engine.WebSocket{Path: e.path}
+		}
+		if e.scheme == "tls" || e.scheme == "wss" {
+			if p.tls == nil {
+				return nil, configurationError("--listen %s: TLS needs a certificate: --cert FILE --key FILE", e)
+			}
+			l.TLS = p.tls
 		}
 		addresses, err := r.resolve(e)
 		if err != nil {
 			return nil, err
 		}
 		for _, a := range addresses {
-			if !a.loopback && !allowAnonymous {
+			if !a.loopback && !p.anonymous && !p.passwords {
 				return nil, refuseOpen(e)
 			}
-			if seen[a.text] && e.port != 0 {
+			if seen[a.text] && (e.port != 0 || e.scheme == "unix") {
 				return nil, configurationError("--listen %s: %s is listed twice", e, a.text)
 			}
 			seen[a.text] = true
-			listeners = append(listeners, engine.Listener{
-				Address: a.text, Anonymous: a.loopback || allowAnonymous,
-				Sys: a.loopback, // figures about the broker are not for everyone who comes in
-			})
+			l.Address = a.text
+			l.Anonymous = p.anonymous || a.loopback && !p.passwords
+			l.Sys = a.loopback // figures about the broker are not for everyone who comes in
+			listeners = append(listeners, l)
 		}
 	}
 	return listeners, nil
 }
 
 func refuseOpen(e endpoint) error {
-	return configurationError(`--listen %s can be reached from other machines, and this version has no passwords:
+	return configurationError(`--listen %s can be reached from other machines, and nothing is asked of clients:
 anyone who reaches it could read and write every topic.
-If that is what you want, say so:   wheelmq --listen %s --allow-anonymous
-For this machine only:              wheelmq --listen 127.0.0.1:%d`, e, e, e.port)
+With users and passwords:           wheelmq passwd -c passwords NAME
+                                    wheelmq --listen %s --password-file passwords
+For this machine only:              wheelmq --listen 127.0.0.1:%d
+If it is to be open, say so:        wheelmq --listen %s --allow-anonymous`, e, e, e.port, e)
 }
 
 // An address is one literal address of an endpoint.
@@ -126,11 +164,14 @@ type address struct {
 }
 
 func (r resolver) resolve(e endpoint) ([]address, error) {
+	if e.scheme == "unix" {
+		return []address{{text: "unix:" + e.host, loopback: true}}, nil
+	}
 	if e.host == "" { // every address, IPv4 and IPv6 by one socket where there is IPv6
 		if r.ipv6() != nil {
 			return []address{literal(netip.IPv4Unspecified(), e.port)}, nil
 		}
-		return []address{{text: e.String()}}, nil
+		return []address{{text: net.JoinHostPort("", strconv.Itoa(int(e.port)))}}, nil
 	}
 	if ip, err := netip.ParseAddr(e.host); err == nil {
 		return []address{literal(ip, e.port)}, nil

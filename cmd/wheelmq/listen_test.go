@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/wheelmq/wheelmq/engine"
 )
 
 func TestParseEndpoint(t *testing.T) {
@@ -26,7 +28,12 @@ func TestParseEndpoint(t *testing.T) {
 	f("TCP://[::1]:0", `tcp "::1" 0`)
 	f(":1883", `tcp "" 1883`)
 	f("broker.example:65535", `tcp "broker.example" 65535`)
-	f("ws://:8083/mqtt", `ws ":8083/mqtt" 0`) // understood, refused later
+	f("ws://:8083/mqtt", `ws "" 8083`)
+	f("mqtts://[::1]:8883", `tls "::1" 8883`)
+	f("unix:///run/socket", `unix "/run/socket" 0`)
+	f("unix://", "error")
+	f("quic://:1", "error")
+	f("tls://:1/path", "error")
 	f("", "error")
 	f("1883", "error")
 	f("127.0.0.1", "error")
@@ -78,7 +85,7 @@ func listenersOf(r resolver, allowAnonymous bool, texts ...string) string {
 		}
 		endpoints = append(endpoints, e)
 	}
-	listeners, err := r.listeners(endpoints, allowAnonymous)
+	listeners, err := r.listeners(endpoints, policy{anonymous: allowAnonymous})
 	var exit *exitError
 	if errors.As(err, &exit) {
 		return fmt.Sprint("exit ", exit.code)
@@ -118,7 +125,10 @@ func TestListeners(t *testing.T) {
 	f("exit 3", true, false, "127.0.0.1:1", "192.0.2.7:1")
 	f("exit 3", true, false, "[::ffff:192.0.2.7]:1")
 	f("127.0.0.1:1$", true, false, "[::ffff:127.0.0.1]:1")
-	f("exit 3", true, true, "ws://127.0.0.1:1")
+	f("127.0.0.1:1$", true, false, "ws://127.0.0.1:1/x")
+	f("exit 3", true, true, "tls://127.0.0.1:1") // without a certificate
+	f("unix:/run/s$", true, false, "unix:///run/s")
+	f("exit 3", true, true, "unix:///run/s", "unix:///run/s")
 	f("exit 3", true, true, "localhost:1", "127.0.0.1:1")                    // twice
 	f("127.0.0.1:0$ 127.0.0.1:0$", true, true, "127.0.0.1:0", "127.0.0.1:0") // two free ports
 }
@@ -143,13 +153,39 @@ func TestDefaultListeners(t *testing.T) {
 }
 
 func TestRefusalSaysWhatToDo(t *testing.T) {
-	_, err := fakeMachine(true).listeners([]endpoint{{"tcp", "0.0.0.0", 1883}}, false)
+	_, err := fakeMachine(true).listeners([]endpoint{{scheme: "tcp", host: "0.0.0.0", port: 1883}}, policy{})
 	if err == nil {
 		t.Fatal("an address that others can reach was opened without --allow-anonymous")
 	}
-	for _, want := range []string{"--listen 0.0.0.0:1883 --allow-anonymous", "--listen 127.0.0.1:1883"} {
+	for _, want := range []string{"--listen 0.0.0.0:1883 --allow-anonymous", "--listen 0.0.0.0:1883 --password-file", "--listen 127.0.0.1:1883"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the refusal does not name %q:\n%v", want, err)
 		}
 	}
+}
+
+func TestPolicy(t *testing.T) {
+	f := func(want string, p policy, text string) {
+		t.Helper()
+		e, err := parseEndpoint(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := fakeMachine(true).listeners([]endpoint{e}, p)
+		got := "refused"
+		if err == nil {
+			got = fmt.Sprintf("%s anonymous %v tls %v websocket %v", l[0].Address, l[0].Anonymous, l[0].TLS != nil, l[0].WebSocket != nil)
+		}
+		if got != want {
+			t.Errorf("%s with %+v: %s (%v), want %s", text, p, got, err, want)
+		}
+	}
+	withTLS := policy{passwords: true, tls: &engine.TLS{}}
+	f("127.0.0.1:1 anonymous true tls false websocket false", policy{}, "127.0.0.1:1")
+	f("127.0.0.1:1 anonymous false tls false websocket false", policy{passwords: true}, "127.0.0.1:1")
+	f("127.0.0.1:1 anonymous true tls false websocket false", policy{passwords: true, anonymous: true}, "127.0.0.1:1")
+	f("192.0.2.7:1 anonymous false tls false websocket false", policy{passwords: true}, "192.0.2.7:1")
+	f("192.0.2.7:1 anonymous false tls true websocket false", withTLS, "mqtts://192.0.2.7:1")
+	f("192.0.2.7:1 anonymous false tls true websocket true", withTLS, "wss://192.0.2.7:1/mqtt")
+	f("refused", policy{tls: &engine.TLS{}}, "mqtts://192.0.2.7:1") // TLS alone asks nothing of clients
 }

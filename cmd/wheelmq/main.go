@@ -11,6 +11,7 @@ import (
 const (
 	exitClean         = 0
 	exitUsage         = 1
+	exitWrong         = 2
 	exitConfiguration = 3
 	exitSystem        = 14
 )

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"runtime"
+	"sync"
 	"syscall"
 
 	"github.com/wheelmq/wheelmq/engine"
@@ -41,20 +42,32 @@ func connectionsFor(files uint64) (int, error) {
 	return int(min(files-reservedDescriptors, maxConnections)), nil
 }
 
-// processorsFor returns what lets the runtime have one processor more than there are loops while TLS handshakes compute:
-// they take turns on that one, and the loops keep theirs.
-func processorsFor(options *engine.Options) (busy func(bool)) {
+// processors lets the runtime have one processor more than there are loops while TLS handshakes or password hashes are
+// computed: they take turns on that one, and the loops keep theirs.
+type processors struct {
+	loops int
+	mu    sync.Mutex
+	users int // who computes
+}
+
+func newProcessors(options *engine.Options) *processors {
 	loops := options.Loops
 	if loops == 0 {
 		loops = engine.DefaultLoops()
 	}
-	return func(busy bool) {
-		if busy {
-			setProcessors(loops + 1)
-		} else {
-			setProcessors(loops)
-		}
+	return &processors{loops: loops}
+}
+
+// busy is told by each user that it begins to compute, and that it is done for now.
+func (p *processors) busy(busy bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if busy {
+		p.users++
+	} else {
+		p.users--
 	}
+	setProcessors(p.loops + min(p.users, 1))
 }
 
 // setProcessors sets GOMAXPROCS to the number of loops, unless the environment sets it: then the user has decided.

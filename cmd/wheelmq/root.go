@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 )
@@ -35,5 +36,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	root.SetVersionTemplate("{{.Version}}\n")
 	flags.register(root.Flags())
+	root.AddCommand(newPasswd(os.Stdin, stdout), newACL(stdout))
+	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

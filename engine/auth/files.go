@@ -17,6 +17,10 @@ import (
 type Options struct {
 	PasswordFile string // "": no user is known, none is refused by password
 	ACLFile      string // "": who comes in may do everything
+
+	// HashesBusy is told when passwords begin to be hashed, and when none was for
+	// a second: time for one more processor. It must not block. May be nil.
+	HashesBusy func(bool)
 }
 
 // Files is a hook.Decider on a password file and an ACL file. Any goroutine.
@@ -24,6 +28,7 @@ type Files struct {
 	options Options
 	key     [sha256.Size]byte // of remembered passwords; of this process
 	dummy   *Hash             // hashed for users that do not exist, to take as long
+	hashing *hashing
 
 	current atomic.Pointer[state]
 }
@@ -45,7 +50,7 @@ func Open(o Options) (*Files, error) {
 	if o.PasswordFile == "" && o.ACLFile == "" {
 		return nil, errors.New("auth: neither a password file nor an ACL file is named")
 	}
-	f := &Files{options: o}
+	f := &Files{options: o, hashing: newHashing(o.HashesBusy)}
 	_, _ = rand.Read(f.key[:]) // never fails
 	s, err := o.load()
 	if err != nil {
@@ -84,14 +89,21 @@ func dummyFor(p *Passwords) (*Hash, error) {
 
 // Decide implements hook.Decider. Without a password file it has no opinion on
 // who comes in, and only gives rights where it is known that the client does.
-func (f *Files) Decide(_ context.Context, c *hook.Connect) (hook.Decision, error) {
+func (f *Files) Decide(ctx context.Context, c *hook.Connect) (hook.Decision, error) {
 	s := f.current.Load()
+	proved := true
+	if s.passwords != nil && c.HasUserName && !c.Identified {
+		var err error
+		if proved, err = f.proves(ctx, s, c.UserName, c.Password); err != nil {
+			return hook.Decision{}, err
+		}
+	}
 	switch {
 	case !c.HasUserName && !c.Identified:
 		if !c.Anonymous {
 			return hook.Decision{Verdict: hook.Refuse, Code: codec.NotAuthorized, Reason: "a user name is needed"}, nil
 		}
-	case s.passwords != nil && !c.Identified && !f.proves(s, c.UserName, c.Password):
+	case !proved:
 		return hook.Decision{Verdict: hook.Refuse, Code: codec.BadUserNameOrPassword, Reason: "bad user name or password"}, nil
 	case s.passwords == nil && !c.Identified && !c.Anonymous:
 		return hook.Decision{}, nil
@@ -104,11 +116,11 @@ func (f *Files) Decide(_ context.Context, c *hook.Connect) (hook.Decision, error
 }
 
 // proves reports whether password is user's.
-func (f *Files) proves(s *state, user string, password []byte) bool {
+func (f *Files) proves(ctx context.Context, s *state, user string, password []byte) (bool, error) {
 	h := s.passwords.byUser[user]
 	if h == nil {
-		f.dummy.Matches(password)
-		return false
+		_, err := f.hashing.matches(ctx, f.dummy, password)
+		return false, err
 	}
 	mac := hmac.New(sha256.New, f.key[:])
 	mac.Write(password)
@@ -118,10 +130,10 @@ func (f *Files) proves(s *state, user string, password []byte) bool {
 	was, known := s.right[user]
 	s.mu.Unlock()
 	if known && hmac.Equal(was[:], seen[:]) {
-		return true
+		return true, nil
 	}
-	if !h.Matches(password) {
-		return false
+	if ok, err := f.hashing.matches(ctx, h, password); !ok {
+		return false, err
 	}
 	s.mu.Lock()
 	if len(s.right) >= rememberedUsers {
@@ -129,7 +141,7 @@ func (f *Files) proves(s *state, user string, password []byte) bool {
 	}
 	s.right[user] = seen
 	s.mu.Unlock()
-	return true
+	return true, nil
 }
 
 // A Reauthorizer is *engine.Broker.

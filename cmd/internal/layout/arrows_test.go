@@ -57,7 +57,7 @@ var fences = map[string][]string{
 	"github.com/eclipse/paho.golang":          {"cmd/internal/e2e"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"bench/load"},
 	"golang.org/x/crypto/argon2":              {"engine/auth"},
-	"golang.org/x/sys":                        {"engine/internal/transport", "bench/load", "bench/compare"},
+	"golang.org/x/sys":                        {"cmd/wheelmq", "engine/internal/transport", "bench/load", "bench/compare"},
 }
 
 // topLevel is everything that may lie at the top of the module beside names that begin with a dot. bin is what make
