@@ -1,0 +1,238 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+const aclOfTest = `
+topic read public/#
+topic write in/anonymous
+
+user ada
+topic house/#
+topic deny house/safe/#
+topic read public/+
+topic write in/#
+
+user eve
+topic read house/+/door
+topic readwrite eve/own
+
+user root
+topic #
+
+pattern readwrite clients/%c/#
+pattern read users/%u/+
+`
+
+var topicsOfTest = []string{"public/a", "public/a/b", "house/kitchen", "house/kitchen/door", "house/safe/code", "house", "in/anonymous", "in/x",
+	"eve/own", "clients/ada-1/x", "clients/eve-1/x", "clients/-1/x", "users/ada/x", "users/eve/x", "users/ada/x/y", "other"}
+
+// startMosquitto starts Mosquitto with the same files.
+func startMosquitto(t *testing.T, passwords, acl string) *broker {
+	t.Helper()
+	b := &broker{port: freePort(t), stopped: true} // the process is ended by startProcess's clean-up
+	b.address = net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port))
+	config := filepath.Join(t.TempDir(), "mosquitto.conf")
+	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npassword_file %s\nacl_file %s\nuser root\n", b.port, passwords, acl)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path, err := exec.LookPath("mosquitto")
+	if err != nil {
+		path = "/usr/sbin/mosquitto"
+	}
+	b.process = startProcess(t, nil, nil, path, "-c", config)
+	b.awaitOpen(t)
+	return b
+}
+
+// login connects as user with the password it has in the test.
+func login(t *testing.T, b *broker, user, id, password string, deliver mqtt.MessageHandler) (mqtt.Client, error) {
+	t.Helper()
+	o := pahoOptions(b, 4, id).SetUsername(user).SetPassword(password).SetConnectRetry(false).SetDefaultPublishHandler(deliver)
+	c := mqtt.NewClient(o)
+	token := c.Connect()
+	if !token.WaitTimeout(patience) {
+		t.Fatal("CONNECT was not answered")
+	}
+	if token.Error() == nil {
+		t.Cleanup(func() { c.Disconnect(100) })
+	}
+	return c, token.Error()
+}
+
+// rightsOf returns what each user gets through and gets.
+func rightsOf(t *testing.T, b *broker) (lines []string) {
+	t.Helper()
+	var mu sync.Mutex
+	got := make(map[string][]string)
+	note := func(who string) mqtt.MessageHandler {
+		return func(_ mqtt.Client, m mqtt.Message) {
+			mu.Lock()
+			got[who] = append(got[who], m.Topic()+"="+string(m.Payload()))
+			mu.Unlock()
+		}
+	}
+	root, err := login(t, b, "root", "root-1", "root", note("root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitToken(t, "SUBSCRIBE", root.Subscribe("#", 1, nil))
+	users := []string{"", "ada", "eve"}
+	clients := make(map[string]mqtt.Client)
+	for _, u := range users {
+		c, err := login(t, b, u, u+"-1", u, note("reads "+u))
+		if err != nil {
+			t.Fatalf("%q: %v", u, err)
+		}
+		clients[u] = c
+		awaitToken(t, "SUBSCRIBE", c.Subscribe("#", 1, nil))
+	}
+	for _, u := range users {
+		for _, topic := range topicsOfTest {
+			awaitToken(t, "PUBLISH", clients[u].Publish(topic, 1, false, "of "+u))
+		}
+	}
+	for _, topic := range topicsOfTest {
+		awaitToken(t, "PUBLISH", root.Publish(topic, 1, false, "of root"))
+	}
+	await := func(who, last string) {
+		t.Helper()
+		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			mu.Lock()
+			seen := slices.Contains(got[who], last)
+			mu.Unlock()
+			if seen {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s did not get %s: %q", who, last, got[who])
+			}
+		}
+	}
+	await("root", "other=of root")
+	await("reads ", "public/a/b=of root")
+	await("reads ada", "users/ada/x=of root")
+	await("reads eve", "users/eve/x=of root")
+	mu.Lock()
+	defer mu.Unlock()
+	for who, messages := range got {
+		for _, m := range messages {
+			lines = append(lines, who+": "+m)
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// TestRightsAsMosquitto: the same files and the same 64 publications by four users give the same deliveries to four
+// subscribers at both brokers.
+func TestRightsAsMosquitto(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	dir := t.TempDir()
+	passwords, acl := filepath.Join(dir, "passwords"), filepath.Join(dir, "acl")
+	for i, user := range []string{"ada", "eve", "root"} {
+		args := []string{"-b", passwords, user, user}
+		if i == 0 {
+			args = append([]string{"-c"}, args...)
+		}
+		if out, err := exec.Command("mosquitto_passwd", args...).CombinedOutput(); err != nil {
+			t.Fatalf("mosquitto_passwd: %v\n%s", err, out)
+		}
+	}
+	if err := os.WriteFile(acl, []byte(aclOfTest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := rightsOf(t, startMosquitto(t, passwords, acl))
+	b := startBroker(t, "--allow-anonymous", "--password-file", passwords, "--acl-file", acl)
+	got := rightsOf(t, b)
+	if len(want) < 30 {
+		t.Errorf("only %d deliveries: the test tests nothing", len(want))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("deliveries\n%s\nMosquitto's\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for _, who := range [][2]string{{"ada", "eve"}, {"nobody", "x"}} {
+		if _, err := login(t, b, who[0], "", who[1], nil); err == nil {
+			t.Errorf("%s came in with the password %q", who[0], who[1])
+		}
+	}
+}
+
+// TestRightsAreReloaded: what the ACL file says after HUP holds for a client that is connected; a file that cannot be read
+// changes nothing.
+func TestRightsAreReloaded(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	acl := filepath.Join(t.TempDir(), "acl")
+	set := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(acl, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("topic a\n")
+	b := startBroker(t, "--acl-file", acl)
+	arrived := make(chan string, 100)
+	c, err := login(t, b, "", "reader", "", func(_ mqtt.Client, m mqtt.Message) { arrived <- m.Topic() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitToken(t, "SUBSCRIBE", c.SubscribeMultiple(map[string]byte{"a": 1, "#": 1}, nil))
+	allowed := func() string {
+		t.Helper()
+		for len(arrived) > 0 {
+			<-arrived
+		}
+		for _, topic := range []string{"a", "b"} {
+			awaitToken(t, "PUBLISH", c.Publish(topic, 1, false, ""))
+		}
+		select {
+		case topic := <-arrived:
+			return topic
+		case <-time.After(patience):
+			return "nothing"
+		}
+	}
+	if got := allowed(); got != "a" {
+		t.Fatalf("%s may be read and written, want a", got)
+	}
+	hup := func(word string) {
+		t.Helper()
+		if err := b.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(patience); !strings.Contains(b.log.String(), word); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the log does not say %q\n%s", word, &b.log)
+			}
+		}
+	}
+	set("topic b\nnonsense\n")
+	hup("users and rights stay as they were")
+	if got := allowed(); got != "a" {
+		t.Errorf("after a bad file %s may be read and written, want a", got)
+	}
+	set("topic b\n")
+	hup("reloaded")
+	if got := allowed(); got != "b" {
+		t.Errorf("after a reload %s may be read and written, want b", got)
+	}
+}
