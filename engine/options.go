@@ -28,7 +28,7 @@ type Options struct {
 	HookEvents  int           // that wait for a hook.EventHandler; more are dropped and counted; 0: 10,000
 	HookBacklog int           // more that wait for one of these; beyond it connections are refused with 0x89; 0: 10,000
 
-	HandshakesBusy func(bool)    // told when TLS handshakes begin to compute, and when there were none for a while: time for one more processor; must not block
+	HandshakesBusy func(bool)    // told when there are several TLS handshakes at once, and when that is over: time for one processor more; off the loops
 	MaxConnections int           // more are refused with 0x89; 0: 10,000,000; the command sets what the file limit allows
 	MaxSessions    Limit         // connected or not; 0: 1,000,000
 	ConnectTimeout time.Duration // from accept to CONNECT; 0: 10 s

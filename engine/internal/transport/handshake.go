@@ -2,10 +2,13 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net"
+	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/wheelmq/wheelmq/engine/internal/invariant"
 )
 
 // A handshake is one TLS handshake under way. crypto/tls runs it on a goroutine
@@ -113,11 +116,25 @@ func (h *handshake) Run(context.Context) error {
 
 // shake runs the handshake to its end.
 func (h *handshake) shake() {
-	err := h.layer.conn.Handshake()
+	err := h.guarded()
 	h.mu.Lock()
 	h.done, h.err = true, err
 	h.postLocked()
 	h.mu.Unlock()
+}
+
+// guarded is the handshake; a panic ends it and no more.
+func (h *handshake) guarded() (err error) {
+	if !invariant.Enabled {
+		defer func() {
+			if r := recover(); r != nil {
+				h.loop.server.panics.Add(1)
+				h.loop.server.cfg.Logger.Error("handshake ended by a panic", "panic", r, "stack", string(debug.Stack()))
+				err = errors.New("the handshake panicked")
+			}
+		}()
+	}
+	return h.layer.conn.Handshake()
 }
 
 // handshakes is the pool: it bounds how many are under way, how many wait for
@@ -126,21 +143,22 @@ type handshakes struct {
 	computing chan struct{} // one entry for each that computes
 	mostUnder int           // handshakesUnderWay, but in tests
 	mostWait  int           // handshakesWaiting
-	busy      func(bool)    // told when work begins, and when there was none for calm
+	busy      func(bool)    // told when there is a lot to do, and when that is over
 
 	mu      sync.Mutex
 	under   int          // way
 	waiting []*handshake // oldest first
 	working bool         // what busy is to be told
-	calm    *time.Timer
+	calming bool         // the end of it is looked for
 
-	telling sync.Mutex  // never taken on a loop: busy may stop the world
-	told    atomic.Bool // what busy was told; written under telling
+	telling sync.Mutex // never taken on a loop: busy may stop the world
+	told    bool       // what busy was told
 }
 
 const (
 	handshakesUnderWay = 2048 // each with a goroutine
 	handshakesWaiting  = 8192
+	handshakesBusy     = 4 // under way: fewer hold nobody up, and a processor more costs what is sparse
 	handshakeCalm      = 2 * time.Second
 )
 
@@ -164,7 +182,7 @@ func (p *handshakes) start(h *handshake) bool {
 		return true
 	}
 	p.under++
-	p.working = true
+	p.working = p.working || p.under >= handshakesBusy
 	go p.run(h)
 	return true
 }
@@ -177,10 +195,10 @@ func (p *handshakes) tell() {
 		p.mu.Lock()
 		working := p.working
 		p.mu.Unlock()
-		if working == p.told.Load() {
+		if working == p.told {
 			return
 		}
-		p.told.Store(working)
+		p.told = working
 		p.busy(working)
 	}
 }
@@ -189,9 +207,7 @@ func (p *handshakes) tell() {
 func (p *handshakes) run(h *handshake) {
 	for h != nil {
 		p.resume()
-		if !p.told.Load() {
-			p.tell()
-		}
+		p.tell()
 		h.shake()
 		p.pause()
 		h = p.next()
@@ -208,24 +224,20 @@ func (p *handshakes) next() *handshake {
 		return h
 	}
 	p.under--
-	if p.under == 0 {
-		p.calmLater()
+	if p.working && !p.calming && p.under < handshakesBusy {
+		p.calming = true
+		time.AfterFunc(handshakeCalm, p.calmDown)
 	}
 	return nil
 }
 
-// calmLater tells busy that the work is over, if nothing begins soon.
-func (p *handshakes) calmLater() {
-	if p.calm != nil {
-		p.calm.Reset(handshakeCalm)
-		return
-	}
-	p.calm = time.AfterFunc(handshakeCalm, func() {
-		p.mu.Lock()
-		p.working = p.under > 0
-		p.mu.Unlock()
-		p.tell()
-	})
+// calmDown ends what busy was told of, unless there is a lot to do again.
+func (p *handshakes) calmDown() {
+	p.mu.Lock()
+	p.calming = false
+	p.working = p.under >= handshakesBusy
+	p.mu.Unlock()
+	p.tell()
 }
 
 func (p *handshakes) resume() { p.computing <- struct{}{} }

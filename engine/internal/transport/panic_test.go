@@ -3,6 +3,7 @@
 package transport
 
 import (
+	"crypto/tls"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -48,4 +49,29 @@ func TestPanics(t *testing.T) {
 	f("Ticked", 4, func(net.Conn) { tick.Store(true) })
 	f("Woken", 5, func(net.Conn) { wake.Store(true); owners[0].waker.Wake() })
 	eventually(t, "both connections that ended are gone", func() bool { return s.Connections() == 3 })
+}
+
+// TestHandshakePanics: one in what is asked during a handshake ends that connection.
+func TestHandshakePanics(t *testing.T) {
+	t.Parallel()
+	var boom atomic.Bool
+	s, client := listenTLS(t, 1, func(_ *Listener, c *tls.Config) {
+		c.VerifyConnection = func(tls.ConnectionState) error {
+			if boom.Load() {
+				panic("boom")
+			}
+			return nil
+		}
+	}, nil)
+	inside := tls.Client(dial(t, addrs(s)[0]), client)
+	exchange(t, inside, "x", "x")
+	boom.Store(true)
+	c := tls.Client(dial(t, addrs(s)[0]), client)
+	_, _ = c.Write([]byte("x"))
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection is served")
+	}
+	eventually(t, "it is counted", func() bool { return s.Panics() == 1 && s.Connections() == 1 })
+	boom.Store(false)
+	exchange(t, inside, "y", "y")
 }

@@ -36,7 +36,7 @@ type Config struct {
 	MaxConnections int         // more are closed as they are accepted
 	Logger         *slog.Logger
 	Handshakes     int        // TLS handshakes that compute at once; 0: the processors the loops leave, at least one
-	Busy           func(bool) // told when handshakes begin and when they are over; must not block; may be nil
+	Busy           func(bool) // told when there are many handshakes, and when there are few again; off the loops; may be nil
 }
 
 // A Server is a running set of loops and listeners.
