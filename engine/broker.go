@@ -78,7 +78,7 @@ func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 		full:     fullSessions{policy: session.OverflowPolicy(o.Overflow), refs: make(map[router.Ref]struct{})},
 	}
 	b.off = offLoop{workers: o.HookWorkers, backlog: o.HookBacklog, timeout: o.HookTimeout,
-		spawn: func(f func()) { go f() }}
+		spawn: func(f func()) { go f() }, after: context.AfterFunc}
 	var all []*hookEntry
 	for _, h := range o.Hooks {
 		all = append(all, b.newHookEntry(h))

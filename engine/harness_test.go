@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/hex"
 	"fmt"
@@ -29,6 +30,31 @@ type harness struct {
 	peers []*peer
 	off   []func() // what runs off the loops, when held or run lets it
 	held  bool     // not now
+	due   []*overdue
+}
+
+// overdue is what happens when a hook off the loops has not answered in time.
+type overdue struct {
+	at clock.Time
+	f  func() // nil: it has answered
+}
+
+// hookDeadline stands for context.AfterFunc, in the harness's time.
+func (h *harness) hookDeadline(_ context.Context, f func()) (stop func() bool) {
+	d := &overdue{at: h.clock.Now().Add(h.b.opts.HookTimeout), f: f}
+	h.due = append(h.due, d)
+	return func() bool { d.f = nil; return true }
+}
+
+// fireOverdue fires the deadlines that have passed, which are in order.
+func (h *harness) fireOverdue() {
+	for len(h.due) > 0 && h.due[0].at <= h.clock.Now() {
+		f := h.due[0].f
+		h.due = h.due[1:]
+		if f != nil {
+			f()
+		}
+	}
 }
 
 // loopEnv stands for the transport of one loop.
@@ -64,6 +90,7 @@ func newHarness(t testing.TB, loops int, o Options) *harness {
 	}
 	h.b = b
 	b.off.spawn = func(f func()) { h.off = append(h.off, f) }
+	b.off.after = h.hookDeadline
 	for _, l := range b.loops {
 		e := &loopEnv{h: h, loop: l}
 		h.envs = append(h.envs, e)
@@ -108,6 +135,7 @@ func (h *harness) advance(d time.Duration) {
 	h.t.Helper()
 	for end := h.clock.Now().Add(d); h.clock.Now() < end; {
 		h.clock.Advance(min(tick, end.Sub(h.clock.Now())))
+		h.fireOverdue()
 		for _, e := range h.envs {
 			if e.later != 0 && e.later <= h.clock.Now() {
 				e.later, e.woken = 0, true

@@ -13,7 +13,8 @@ import (
 type offLoop struct {
 	workers, backlog int
 	timeout          time.Duration
-	spawn            func(func()) // begins a goroutine
+	spawn            func(func())                                           // begins a goroutine
+	after            func(ctx context.Context, f func()) (stop func() bool) // calls f when ctx is done
 
 	mu      sync.Mutex
 	running int
@@ -71,7 +72,7 @@ func askOff[T any](l *loop, late T, f func(context.Context) T, then func(T)) boo
 			l.mailbox.post([]item{{kind: itemCall, call: func(*loop) { then(v) }}}, callBytes)
 		}
 	}
-	overdue := context.AfterFunc(ctx, func() {
+	overdue := o.after(ctx, func() {
 		if !answered.Load() {
 			l.b.log.Error("a hook has not answered in time", "timeout", o.timeout)
 		}
