@@ -92,7 +92,7 @@ func TestPacketsWaitForTheDecision(t *testing.T) {
 }
 
 func TestConnectionGoneBeforeTheDecision(t *testing.T) {
-	each(t, Options{Hooks: []any{accepted(hook.Decision{})}, Listeners: closedListener()}, func(t *testing.T, h *harness) {
+	each(t, Options{Hooks: []any{accepted(hook.Decision{})}, Listeners: closedListener(), HookTimeout: time.Hour}, func(t *testing.T, h *harness) {
 		watch := h.dial(codec.V5)
 		watch.send(connectPacket(codec.V5, "watch", true))
 		watch.expect(connackLine(codec.V5, false))

@@ -108,7 +108,7 @@ func TestReviewSubscribe(t *testing.T) {
 // and nobody else waits.
 func TestPacketsWaitForTheReview(t *testing.T) {
 	r := &reviewer{}
-	each(t, Options{Hooks: []any{r}}, func(t *testing.T, h *harness) {
+	each(t, Options{Hooks: []any{r}, HookTimeout: time.Hour}, func(t *testing.T, h *harness) {
 		sub := h.client(codec.V5, "sub").subscribed(filter("out", 0))
 		p := h.client(codec.V5, "p", keepAlive(1))
 		r.seen, h.held = nil, true
@@ -178,7 +178,7 @@ func TestReviewWithoutEnd(t *testing.T) {
 		sub := h.client(codec.V5, "sub").subscribed(filter("#", 0))
 		p := h.client(codec.V5, "p", keepFor(60))
 		h.held = true
-		p.send(publishPacket(codec.V5, "a", "1", 2, 9))
+		p.send(publishPacket(codec.V5, "a", "1", 2, 9), publishPacket(codec.V5, "a", "2", 2, 10))
 		p.cut()
 		h.advance(h.b.opts.HookTimeout + time.Second)
 		if n := h.b.Connections(); n != 1 {
