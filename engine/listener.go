@@ -169,6 +169,10 @@ func newDoor(l Listener) (*door, error) {
 	return in, nil
 }
 
+// certificateNotice is how long before its end a certificate is complained of
+// when a listener opens.
+const certificateNotice = 14 * 24 * time.Hour
+
 // addListener puts l among the listeners under a name that is free: two without
 // a name may have the same address with port 0.
 func (b *Broker) addListener(l Listener) (*door, error) {
@@ -188,6 +192,9 @@ func (b *Broker) addListener(l Listener) (*door, error) {
 		in.name = fmt.Sprintf("%s#%d", l.label(), i)
 	}
 	b.listeners = append(b.listeners, in)
+	if in.certs != nil && time.Until(in.certs.NotAfter()) < certificateNotice {
+		b.log.Warn("a certificate runs out soon, or has", "listener", in.name, "certificate until", in.certs.NotAfter())
+	}
 	return in, nil
 }
 

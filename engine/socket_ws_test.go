@@ -284,6 +284,24 @@ func TestBehindProxy(t *testing.T) {
 	if got := w.last(); got.RemoteAddr.String() != "192.0.2.7:4711" || got.LocalAddr.String() != "192.0.2.1:1883" || got.Proxied == nil {
 		t.Errorf("the hook was told %+v", got)
 	}
+	a := certtest.New(t, "authority")
+	all := startBroker(t, Options{Hooks: []any{w}, Listeners: []Listener{
+		{Address: "127.0.0.1:0", Anonymous: true, Proxy: &Proxy{}, TLS: serverTLS(a), WebSocket: &WebSocket{}}}})
+	c = dialSocket(t, all, codec.V5)
+	if err := c.send([]byte("PROXY TCP6 2001:db8::7 2001:db8::1 4711 1883\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	inner, err := upgrade(tls.Client(c.Conn, &tls.Config{RootCAs: a.Pool(), ServerName: "localhost"}), "/mqtt", "mqtt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Conn, c.br = inner, bufio.NewReader(inner)
+	if _, err := c.connect("c", true); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.last(); got.RemoteAddr.String() != "[2001:db8::7]:4711" || got.TLS == nil {
+		t.Errorf("through all layers the hook was told %+v", got)
+	}
 	began := time.Now()
 	c = dialSocket(t, b, codec.V5)
 	if _, err := c.connect("b", true); err == nil {
