@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -207,6 +208,39 @@ func TestCloseOfEveryFamily(t *testing.T) {
 			t.Errorf("%s: %v", a, err)
 		} else {
 			again.Close()
+		}
+	}
+}
+
+// TestCloseUnderLoad: gnet goes on when one of its listeners is closed while
+// clients come by it.
+func TestCloseUnderLoad(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		s, _ := listen(t, 3, func(c *Config) { c.Listeners = at("127.0.0.1:0", "127.0.0.1:0") }, nil)
+		l := s.cfg.Listeners[0]
+		addr := s.Addr(l).String()
+		kept := dial(t, s.Addr(s.cfg.Listeners[1]))
+		var knocking sync.WaitGroup
+		for range 8 {
+			knocking.Go(func() {
+				for {
+					c, err := net.Dial("tcp", addr)
+					if err != nil {
+						return // it is closed
+					}
+					c.Close()
+				}
+			})
+		}
+		eventually(t, "clients come", func() bool { n, _ := s.By(l); return n > 0 })
+		if err := s.Close(l); err != nil {
+			t.Fatal(err)
+		}
+		knocking.Wait()
+		exchange(t, kept, "x", "x")
+		if s.Restarts() != 0 {
+			t.Fatal("the loops have ended")
 		}
 	}
 }
