@@ -13,7 +13,7 @@ PACKAGES ?= ./codec/... ./router/... ./engine/...
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint unit race e2e clients fuzz bench bench-compare compare clean
+.PHONY: help build test lint unit race e2e clients fuzz bench bench-compare compare compare-table clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,7 +53,11 @@ bench-compare: ## Go benchmarks of this tree against REF=revision, COUNT=6 turns
 	.ci/bench-compare '$(REF)' '$(BENCH)' '$(COUNT)' '$(PACKAGES)'
 
 compare: ## the same workloads against WheelMQ and Mosquitto: ARGS="-list" names them
-	go run ./bench/compare $(ARGS)
+	go build -o bin/wheelmq-compare ./cmd/wheelmq
+	bin/wheelmq-compare bench compare $(ARGS)
+
+compare-table: ## put the kept figures into the README
+	go run ./cmd/wheelmq bench compare -table bench/results/latest.json -readme README.md
 
 clean: ## remove what make build made
 	rm -rf bin

@@ -1,4 +1,4 @@
-package main
+package compare
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ func TestCommand(t *testing.T) {
 	f := func(status int, stdout, stderr string, args ...string) {
 		t.Helper()
 		var out, errs bytes.Buffer
-		if got := command(t.Context(), args, &out, &errs); got != status {
+		if got := command(t.Context(), args, "", &out, &errs); got != status {
 			t.Errorf("%q: status %d, want %d", args, got, status)
 		}
 		if !strings.Contains(out.String(), stdout) || !strings.Contains(errs.String(), stderr) {

@@ -1,4 +1,4 @@
-package main
+package compare
 
 import (
 	"context"
@@ -18,7 +18,7 @@ type run struct {
 }
 
 // flawed tells that the run failed, or that a message did not arrive once and in order.
-func (r run) flawed() bool { return r.Error != "" || r.Lost+r.Duplicate+r.Late > 0 }
+func (r run) flawed() bool { return r.Error != "" || r.Lost+r.Duplicate+r.Late+r.Failed > 0 }
 
 // A plan is what to compare.
 type plan struct {
@@ -85,6 +85,9 @@ func (r run) line(first metric) string {
 	text := fmt.Sprintf("%s %s", format(first, r.Values[first]), first)
 	if r.flawed() {
 		text += fmt.Sprintf(", LOST %d, DUPLICATE %d, LATE %d", r.Lost, r.Duplicate, r.Late)
+		if r.Failed > 0 {
+			text += fmt.Sprintf(", FAILED %d", r.Failed)
+		}
 	}
 	if r.GeneratorFull {
 		text += ", generator may be the bottleneck"

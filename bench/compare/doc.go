@@ -1,10 +1,10 @@
-// Command compare measures MQTT brokers side by side with package load: Mosquitto as the reference,
-// WheelMQ, and whichever others are given a start command.
+// Package compare is the command wheelmq bench compare: it measures MQTT brokers side by side with package
+// load, Mosquitto as the reference, WheelMQ, and whichever others are given a start command.
 //
-//	go run ./bench/compare                                    all scenarios, Mosquitto and WheelMQ
-//	go run ./bench/compare -scenario fanin-100-1 -loops 1,2   one scenario, WheelMQ with one and two loops
-//	go run ./bench/compare -brokers mosquitto -smoke          does the tool work here
-//	go run ./bench/compare -broker 'flashmq=flashmq --port {port}' -json figures.json
+//	wheelmq bench compare                                     all scenarios, Mosquitto and WheelMQ
+//	wheelmq bench compare -scenario fanin-100-1 -loops 1,2   one scenario, WheelMQ with one and two loops
+//	wheelmq bench compare -brokers mosquitto -smoke          does the tool work here
+//	wheelmq bench compare -broker 'flashmq=flashmq --port {port}' -json figures.json
 //
 // One broker is alive at a time, a fresh process for each run, in the order A B A B; a repeat is one
 // run of each. Figures are medians of the repeats with their range. A ratio is taken inside a repeat
@@ -26,4 +26,4 @@
 // it would take the second one away from a broker with two loops, and on a noisy machine the kernel's
 // choice is the better one more often than not. The column "other" says how noisy it was: the
 // share of one core that everything else used.
-package main
+package compare

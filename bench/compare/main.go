@@ -1,4 +1,4 @@
-package main
+package compare
 
 import (
 	"context"
@@ -27,21 +27,30 @@ type options struct {
 	smoke     bool
 	list      bool
 	json      string
+	table     string
+	readme    string
 }
 
-func main() {
+// Command is the whole program, without its name in args; it returns the exit
+// status. own is the path of a wheelmq that is measured when no other is named; "":
+// one is built.
+func Command(args []string, own string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	status := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
+	return command(ctx, args, own, stdout, stderr)
 }
 
-// command is the whole program; it returns the exit status.
-func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o, err := parseOptions(args, stderr)
+func command(ctx context.Context, args []string, own string, stdout, stderr io.Writer) int {
+	o, err := parseOptions(args, own, stderr)
 	if err != nil {
 		return 2
+	}
+	if o.table != "" {
+		if err := writeTable(o.table, o.readme, stdout); err != nil {
+			fmt.Fprintln(stderr, "compare:", err)
+			return 1
+		}
+		return 0
 	}
 	if o.list {
 		for _, s := range scenarios {
@@ -60,14 +69,14 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-func parseOptions(args []string, stderr io.Writer) (options, error) {
+func parseOptions(args []string, own string, stderr io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&o.scenario, "scenario", "", "names of scenarios, separated by commas (all)")
 	f.StringVar(&o.brokers, "brokers", mosquittoName+","+wheelmqName, "which of mosquitto and wheelmq to start")
 	f.StringVar(&o.mosquitto, "mosquitto", "", "path of Mosquitto (looked for)")
-	f.StringVar(&o.wheelmq, "wheelmq", "", "WheelMQ's command, --listen and --loops are appended (cmd/wheelmq, built)")
+	f.StringVar(&o.wheelmq, "wheelmq", own, "WheelMQ's command, --listen and --loops are appended (\"\": cmd/wheelmq is built)")
 	f.StringVar(&o.loops, "loops", "1", "WheelMQ's numbers of loops, separated by commas, each a broker of its own")
 	f.Func("broker", "a further broker: name=command with {port}, {address} or {dir}; may repeat", func(s string) error {
 		o.further = append(o.further, s)
@@ -81,6 +90,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.smoke, "smoke", false, "one short run of each, to see that all works")
 	f.BoolVar(&o.list, "list", false, "print the scenarios")
 	f.StringVar(&o.json, "json", "", "write all figures and runs to this file")
+	f.StringVar(&o.table, "table", "", "measure nothing: print the table of a file that -json wrote, in Markdown")
+	f.StringVar(&o.readme, "readme", "", "with -table: put the table into this file, between its marks")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

@@ -1,4 +1,4 @@
-package main
+package compare
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 type metric string
 
 const (
-	cpu       metric = "cpu_us"           // broker's CPU time per delivered message or cycle
-	rate      metric = "per_second"       // delivered messages or cycles
+	cpu       metric = "cpu_us"           // broker's CPU time per delivered message, connection or cycle
+	rate      metric = "per_second"       // delivered messages, connections or cycles
 	p50       metric = "p50_us"           // latency
 	p99       metric = "p99_us"           //
 	p999      metric = "p999_us"          //
@@ -30,6 +30,7 @@ type outcome struct {
 	Lost          uint64             `json:"lost"`
 	Duplicate     uint64             `json:"duplicate"`
 	Late          uint64             `json:"late"`
+	Failed        uint64             `json:"failed"` // connections
 	GeneratorFull bool               `json:"generator_full"`
 }
 
@@ -40,6 +41,9 @@ type timing struct {
 	Settle   time.Duration `json:"settle_ns"`
 	Idle     int           `json:"idle_connections"`
 }
+
+// fullIdle is timing.Idle of runs that mean something.
+const fullIdle = 1000
 
 // drain is how long what is in flight at the end of a run may take to arrive.
 const drain = 10 * time.Second
@@ -60,6 +64,7 @@ var (
 	messageColumns = []metric{cpu, rate, p50, p99, p999, rss, generator, other}
 	cycleColumns   = []metric{cpu, rate, rss, generator, other}
 	idleColumns    = []metric{memory, rss, generator, other}
+	burstColumns   = []metric{cpu, rate, rss, generator, other}
 )
 
 // batching are the checks of a scenario in which messages can leave a broker together.
@@ -72,7 +77,7 @@ func steady(ratio float64) []check {
 	return []check{{cpu, atMostRatio, ratio}, {p50, atMostRatio, 1}, {p99, atMostRatio, 1}}
 }
 
-func pairs(n int, qos uint8, window, rate int) load.Messages {
+func pairs(n, qos, window, rate int) load.Messages {
 	return load.Messages{Publishers: n, Subscribers: n, QoS: qos, Window: window, Rate: rate}
 }
 
@@ -87,68 +92,106 @@ var scenarios = []scenario{
 	messages("pairs100-isolated", "100 pairs, QoS 0, 1 in flight each", 11.5, []check{{cpu, atMostRatio, 0.8}}, pairs(100, 0, 1, 0)),
 	messages("rate20k-50pairs-qos0", "50 pairs, QoS 0, 20,000 a second in all", 25.8, steady(0.85), pairs(50, 0, 1000, 20_000)),
 	messages("rate20k-50pairs-qos1", "50 pairs, QoS 1, 20,000 a second in all", 0, steady(0.85), pairs(50, 1, 1000, 20_000)),
+	messages("shared-100-10", "100 publishers to 10 subscribers that share, QoS 0, 64 in flight each", 0, nil,
+		load.Messages{Publishers: 100, Subscribers: 10, Mapping: load.Shared, Window: 64}),
+	messages("wildcards100", "100 pairs, 100 wildcard filters per subscriber of which one matches, QoS 0, 64 in flight each", 0, nil,
+		load.Messages{Publishers: 100, Subscribers: 100, Window: 64, Filters: 99}),
+	messages("large-4", "4 pairs, 64 KiB each, QoS 0, 2 in flight each", 0, nil,
+		load.Messages{Publishers: 4, Subscribers: 4, Window: 2, Payload: 64 << 10}),
+	{
+		name: "retained100k", about: "a new subscriber asks for 100,000 retained messages",
+		columns: burstColumns, work: burst(func(t timing) load.Workload {
+			return &load.Retained{Messages: scaled(100_000, t), Subscribers: 1, Payload: payloadBytes}
+		}),
+	},
+	{
+		name: "replay10k", about: "10,000 clients come back to 100 queued messages each, QoS 1",
+		columns: burstColumns, work: burst(func(t timing) load.Workload {
+			return &load.Replay{Sessions: scaled(10_000, t), Queued: 100, Payload: payloadBytes}
+		}),
+	},
+	{
+		name: "connect10k", about: "10,000 clients connect and subscribe as fast as they can",
+		columns: burstColumns, work: burst(func(t timing) load.Workload {
+			return &load.Connections{Count: scaled(10_000, t), Filters: 1, KeepAlive: 60}
+		}),
+	},
 	{
 		name: "idle15000", about: "connections with one subscription each, nothing sent",
 		columns: idleColumns, checks: []check{{memory, atMost, 1.2 * 1024}}, work: idle,
 	},
 	{
 		name: "cycles", about: "50 clients connect, subscribe, disconnect, again",
-		columns: cycleColumns, checks: []check{{cpu, atMostRatio, 0.8}}, work: cycles,
+		columns: cycleColumns, checks: []check{{cpu, atMostRatio, 0.8}}, work: burst(func(t timing) load.Workload {
+			return &load.Cycles{Count: 50, Warmup: t.Warmup, Duration: t.Duration}
+		}),
 	},
 }
 
-// payloadBytes is the payload of every message.
+// payloadBytes is the payload of every message that has no other.
 const payloadBytes = 64
 
+// scaled is n, or little where the run is only to show that all works.
+func scaled(n int, t timing) int {
+	if t.Idle < fullIdle {
+		return max(1, n/100)
+	}
+	return n
+}
+
 func messages(name, about string, reference float64, checks []check, w load.Messages) scenario {
-	w.Payload, w.Drain = payloadBytes, drain
+	if w.Payload == 0 {
+		w.Payload = payloadBytes
+	}
+	w.Drain = drain
 	work := func(ctx context.Context, b load.Broker, t timing) (outcome, error) {
 		w := w
 		w.Warmup, w.Duration = t.Warmup, t.Duration
-		r, err := w.Run(ctx, b)
-		if err != nil {
-			return outcome{}, err
-		}
-		o := usage(r.Usage)
-		o.Lost, o.Duplicate, o.Late = r.Lost, r.Duplicate, r.Late
-		o.Values[cpu], o.Values[rate] = r.CPUPerMessage(), r.PerSecond()
-		o.Values[p50], o.Values[p99], o.Values[p999] = r.LatencyAt(50), r.LatencyAt(99), r.LatencyAt(99.9)
-		if r.Delivered == 0 {
-			return o, fmt.Errorf("nothing was delivered in the measured window")
-		}
-		return o, nil
+		return measure(ctx, b, &w)
 	}
 	return scenario{name: name, about: about, columns: messageColumns, reference: reference, checks: checks, work: work}
 }
 
-func idle(ctx context.Context, b load.Broker, t timing) (outcome, error) {
-	r, err := load.Idle{Connections: t.Idle, Settle: t.Settle}.Run(ctx, b)
+// burst is a workload that ends when its work is done.
+func burst(w func(timing) load.Workload) func(context.Context, load.Broker, timing) (outcome, error) {
+	return func(ctx context.Context, b load.Broker, t timing) (outcome, error) { return measure(ctx, b, w(t)) }
+}
+
+// measure runs w once.
+func measure(ctx context.Context, b load.Broker, w load.Workload) (outcome, error) {
+	r, err := w.Run(ctx, b, nil)
 	if err != nil {
 		return outcome{}, err
 	}
 	o := usage(r.Usage)
-	o.Values[memory] = r.ConnectionBytes
+	o.Lost, o.Duplicate, o.Late, o.Failed = r.Lost, r.Duplicate, r.Late, r.Failed
+	o.Values[cpu], o.Values[rate] = r.CPUPerUnit(), r.PerSecond()
+	if r.Latency.Count > 0 {
+		o.Values[p50], o.Values[p99], o.Values[p999] = r.Latency.Microseconds(50), r.Latency.Microseconds(99), r.Latency.Microseconds(99.9)
+	}
+	if r.Done == 0 {
+		return o, fmt.Errorf("no %s in the measured window", r.Unit)
+	}
 	return o, nil
 }
 
-func cycles(ctx context.Context, b load.Broker, t timing) (outcome, error) {
-	r, err := load.Cycles{Clients: 50, Warmup: t.Warmup, Duration: t.Duration}.Run(ctx, b)
+func idle(ctx context.Context, b load.Broker, t timing) (outcome, error) {
+	w := load.Connections{Count: t.Idle, Filters: 1, KeepAlive: 60, Settle: t.Settle}
+	r, err := w.Run(ctx, b, nil)
 	if err != nil {
 		return outcome{}, err
 	}
 	o := usage(r.Usage)
-	o.Values[cpu], o.Values[rate] = r.CPUPerCycle(), r.PerSecond()
-	if r.Cycles == 0 {
-		return o, fmt.Errorf("no cycle ended in the measured window")
-	}
+	o.Failed = r.Failed
+	o.Values[memory] = r.ConnectionBytes
 	return o, nil
 }
 
 func usage(u load.Usage) outcome {
 	return outcome{GeneratorFull: u.GeneratorFull, Values: map[metric]float64{
 		rss:       float64(u.BrokerRSS),
-		generator: u.GeneratorCPU.Seconds() / u.Elapsed.Seconds(),
-		other:     u.OtherCPU.Seconds() / u.Elapsed.Seconds(),
+		generator: u.Cores(u.GeneratorCPU),
+		other:     u.Cores(u.OtherCPU),
 	}}
 }
 

@@ -1,19 +1,20 @@
 package load
 
 import (
-	"bytes"
-	"fmt"
-	"os"
-	"strconv"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// A Broker says where the broker under test listens and which process it is.
+// A Broker says where the broker under test listens and how to come in.
 type Broker struct {
-	Address string // host:port
-	PID     int    // process whose CPU time and memory are read; it must run on this machine
+	Address  string       // host:port
+	PID      int          // process on this machine whose CPU time and memory are read; 0: neither is known
+	Version  Version      // zero: MQTT 3.1.1
+	Username string       // "": none
+	Password string       // sent with a Username only
+	Sources  []netip.Addr // addresses to connect from, in turns; none: 127.0.0.1 to 127.0.0.250 toward loopback, else the system's choice
 }
 
 // A meter is one reading of the clocks that a measured window is taken between.
@@ -24,7 +25,7 @@ type meter struct {
 	machine   time.Duration // CPU time of all processes, interrupts and steal
 }
 
-// Usage is what a measured window cost.
+// Usage is what a measured window cost. What belongs to the broker is 0 where its process is not known.
 type Usage struct {
 	Elapsed       time.Duration `json:"elapsed_ns"`
 	BrokerCPU     time.Duration `json:"broker_cpu_ns"`
@@ -34,23 +35,33 @@ type Usage struct {
 	GeneratorFull bool          `json:"generator_full"` // the generator used over 90 % of a core: it may be the bottleneck
 }
 
-// Bounds of what the generator may use of one core before a run is marked.
+// generatorFullShare is what the generator may use of one core before a run is marked.
 const generatorFullShare = 0.9
 
+// Cores is a CPU time of the window as a number of cores.
+func (u Usage) Cores(cpu time.Duration) float64 {
+	if u.Elapsed <= 0 {
+		return 0
+	}
+	return float64(cpu) / float64(u.Elapsed)
+}
+
 func readMeter(pid int) (meter, error) {
-	broker, err := processCPU(pid)
-	if err != nil {
-		return meter{}, err
+	var m meter
+	var err error
+	if pid > 0 {
+		if m.broker, err = processCPU(pid); err != nil {
+			return m, err
+		}
 	}
-	generator, err := cpuClock(unix.CLOCK_PROCESS_CPUTIME_ID)
-	if err != nil {
-		return meter{}, err
+	if m.generator, err = cpuClock(unix.CLOCK_PROCESS_CPUTIME_ID); err != nil {
+		return m, err
 	}
-	machine, err := machineCPU()
-	if err != nil {
-		return meter{}, err
+	if m.machine, err = machineCPU(); err != nil {
+		return m, err
 	}
-	return meter{at: time.Now(), broker: broker, generator: generator, machine: machine}, nil
+	m.at = time.Now()
+	return m, nil
 }
 
 // usageSince reads the clocks again and the broker's memory.
@@ -59,85 +70,15 @@ func usageSince(m meter, pid int) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	rss, err := residentBytes(pid)
-	if err != nil {
-		return Usage{}, err
-	}
 	u := Usage{
 		Elapsed:      end.at.Sub(m.at),
 		BrokerCPU:    end.broker - m.broker,
 		GeneratorCPU: end.generator - m.generator,
-		BrokerRSS:    rss,
 	}
 	u.OtherCPU = max(0, end.machine-m.machine-u.BrokerCPU-u.GeneratorCPU)
-	u.GeneratorFull = float64(u.GeneratorCPU) > generatorFullShare*float64(u.Elapsed)
-	return u, nil
-}
-
-// processCPU reads the CPU clock of another process: nanoseconds, user and system, all threads.
-// The kernel's clock identifier for it is the complement of the process identifier and, in the
-// low three bits, the kind of clock (2: scheduler time).
-func processCPU(pid int) (time.Duration, error) {
-	d, err := cpuClock(int32(^pid<<3 | 2))
-	if err != nil {
-		return 0, fmt.Errorf("load: CPU clock of process %d: %w", pid, err)
+	u.GeneratorFull = u.Cores(u.GeneratorCPU) > generatorFullShare
+	if pid > 0 {
+		u.BrokerRSS, err = residentBytes(pid)
 	}
-	return d, nil
-}
-
-func cpuClock(id int32) (time.Duration, error) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(id, &ts); err != nil {
-		return 0, err
-	}
-	return time.Duration(ts.Nano()), nil
-}
-
-// machineCPU sums what /proc/stat counts as busy: all but idle and iowait.
-func machineCPU() (time.Duration, error) {
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0, fmt.Errorf("load: %w", err)
-	}
-	return parseMachineCPU(b)
-}
-
-func parseMachineCPU(stat []byte) (time.Duration, error) {
-	line, _, _ := bytes.Cut(stat, []byte("\n"))
-	fields := bytes.Fields(line)
-	if len(fields) < 9 || string(fields[0]) != "cpu" {
-		return 0, fmt.Errorf("load: /proc/stat begins with %q", line)
-	}
-	var ticks int64
-	for i, f := range fields[1:9] { // user nice system idle iowait irq softirq steal
-		n, err := strconv.ParseInt(string(f), 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("load: /proc/stat: %w", err)
-		}
-		if i != 3 && i != 4 {
-			ticks += n
-		}
-	}
-	const tick = 10 * time.Millisecond // USER_HZ is 100 on every architecture Go supports
-	return time.Duration(ticks) * tick, nil
-}
-
-// residentBytes reads the exact resident set (the counters in status are batched per CPU).
-func residentBytes(pid int) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0, fmt.Errorf("load: %w", err)
-	}
-	return parseResident(b)
-}
-
-func parseResident(rollup []byte) (int64, error) {
-	for line := range bytes.Lines(rollup) {
-		fields := bytes.Fields(line)
-		if len(fields) == 3 && string(fields[0]) == "Rss:" && string(fields[2]) == "kB" {
-			kib, err := strconv.ParseInt(string(fields[1]), 10, 64)
-			return kib << 10, err
-		}
-	}
-	return 0, fmt.Errorf("load: no Rss line in smaps_rollup")
+	return u, err
 }

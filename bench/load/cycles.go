@@ -8,82 +8,99 @@ import (
 
 // Cycles is a workload of clients that connect, subscribe, disconnect, and begin again.
 type Cycles struct {
-	Clients  int           // at once
+	Count    int           // clients at once
 	Warmup   time.Duration // before the measured window
 	Duration time.Duration // of the measured window
 }
 
-// A CyclesResult is what a Cycles workload measured.
-type CyclesResult struct {
-	Usage
-	Cycles uint64 `json:"cycles"` // CONNECT to DISCONNECT, in the measured window
+// Validate checks the workload against its bounds.
+func (w *Cycles) Validate() error {
+	if err := check(bound{"clients", w.Count, 1, HandshakesOpen}); err != nil {
+		return err
+	}
+	if w.Duration <= 0 {
+		return fmt.Errorf("load: duration must be positive")
+	}
+	return checkDurations(w.Warmup, w.Duration)
 }
 
-// PerSecond is the rate of cycles.
-func (r CyclesResult) PerSecond() float64 { return float64(r.Cycles) / r.Elapsed.Seconds() }
+// Unit is one cycle.
+func (w *Cycles) Unit() string { return "cycle" }
 
-// CPUPerCycle is the broker's CPU time per cycle in microseconds.
-func (r CyclesResult) CPUPerCycle() float64 {
-	return float64(r.BrokerCPU) / 1e3 / float64(max(1, r.Cycles))
+// Clients is the number of clients at once.
+func (w *Cycles) Clients() int { return w.Count }
+
+// Scale changes the number of clients.
+func (w *Cycles) Scale(factor float64) { w.Count = scaled(w.Count, factor) }
+
+// Parameters are the fields by name.
+func (w *Cycles) Parameters() []Parameter {
+	return []Parameter{
+		{Name: "clients", About: "clients at once", Number: &w.Count},
+		{Name: "warmup", About: "before the measured window", Duration: &w.Warmup},
+		{Name: "duration", About: "of the measured window", Duration: &w.Duration},
+	}
 }
 
-// Run lets the clients go round and counts.
-func (w Cycles) Run(ctx context.Context, b Broker) (CyclesResult, error) {
-	if w.Clients < 1 || w.Clients > handshakesOpen || w.Duration <= 0 || w.Warmup < 0 {
-		return CyclesResult{}, fmt.Errorf("load: Clients must be 1 to %d, Duration positive, Warmup not negative", handshakesOpen)
+// Run lets the clients go round and counts. The latency is from connect to SUBACK.
+func (w *Cycles) Run(ctx context.Context, b Broker, watch func(Sample)) (*Result, error) {
+	if err := w.Validate(); err != nil {
+		return nil, err
 	}
 	r := &cyclesRun{}
-	// Each connection takes the next source address: closed ones keep their port for a while.
-	d, err := newDriver(b.Address, r, 1)
+	d, err := newDriver(b, r, watch)
 	if err != nil {
-		return CyclesResult{}, err
+		return nil, err
 	}
 	defer d.close()
+	d.perSource = 1 // closed connections keep their port for a while: take turns
 	r.driver = d
-	for i := range w.Clients {
-		d.add(fmt.Sprintf("load-c%06d", i), fmt.Sprintf("load/cycle/%06d", i), 0)
+	run := newRunID()
+	for i := range w.Count {
+		d.add(fmt.Sprintf("load-%x-c%06d", run, i), 0, fmt.Sprintf("load/%x/cycle/%06d", run, i))
 	}
-	return w.measure(ctx, r, b.PID)
+	return w.measure(ctx, r)
 }
 
-func (w Cycles) measure(ctx context.Context, r *cyclesRun, pid int) (CyclesResult, error) {
-	d := r.driver
-	r.ended = append(r.ended, d.conns...)
-	if err := r.drive(ctx, d.now()+int64(w.Warmup)); err != nil {
-		return CyclesResult{}, err
+func (w *Cycles) measure(ctx context.Context, r *cyclesRun) (*Result, error) {
+	res := &Result{Unit: w.Unit()}
+	r.ended = append(r.ended, r.conns...)
+	r.enter(WarmingUp, w.Warmup)
+	if err := r.drive(ctx, r.now()+int64(w.Warmup)); err != nil {
+		return nil, err
 	}
-	begin, err := readMeter(pid)
+	begin, err := readMeter(r.broker.PID)
 	if err != nil {
-		return CyclesResult{}, err
+		return nil, err
 	}
-	before := r.cycles
-	if err := r.drive(ctx, d.now()+int64(w.Duration)); err != nil {
-		return CyclesResult{}, err
+	r.enter(Measuring, w.Duration)
+	if err := r.drive(ctx, r.now()+int64(w.Duration)); err != nil {
+		return nil, err
 	}
-	usage, err := usageSince(begin, pid)
-	if err != nil {
-		return CyclesResult{}, err
+	r.enter(Draining, 0)
+	if res.Usage, err = usageSince(begin, r.broker.PID); err != nil {
+		return nil, err
 	}
-	return CyclesResult{Usage: usage, Cycles: r.cycles - before}, nil
+	r.finish(res)
+	res.Done = res.Latency.Count
+	return res, nil
 }
 
 // A cyclesRun ends each connection as soon as it is subscribed.
 type cyclesRun struct {
-	driver *driver
-	cycles uint64
-	ended  []*conn // to be dialled again before the next turn
+	*driver
+	ended []*conn // to be dialled again before the next turn
 }
 
 func (r *cyclesRun) drive(ctx context.Context, until int64) error {
-	d := r.driver
-	for d.now() < until {
+	for r.now() < until {
 		for _, c := range r.ended {
-			if err := d.dial(c); err != nil {
+			if err := r.dial(c); err != nil {
 				return err
 			}
 		}
 		r.ended = r.ended[:0]
-		if err := d.turn(ctx, until); err != nil {
+		if err := r.turn(ctx, until); err != nil {
 			return err
 		}
 	}
@@ -91,12 +108,12 @@ func (r *cyclesRun) drive(ctx context.Context, until int64) error {
 }
 
 func (r *cyclesRun) ready(c *conn) error {
+	r.record(r.now() - c.began)
 	c.out = appendDisconnect(c.out)
-	if err := r.driver.flush(c); err != nil {
+	if err := r.flush(c); err != nil {
 		return err
 	}
-	c.close()
-	r.cycles++
+	r.closeConn(c)
 	r.ended = append(r.ended, c)
 	return nil
 }
@@ -104,3 +121,5 @@ func (r *cyclesRun) ready(c *conn) error {
 func (r *cyclesRun) packet(_ *conn, first byte, _ []byte, _ int64) error {
 	return fmt.Errorf("load: packet 0x%02x after DISCONNECT", first)
 }
+
+func (r *cyclesRun) lost(_ *conn, err error) error { return err }

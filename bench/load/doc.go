@@ -1,14 +1,16 @@
 // Package load puts load on an MQTT broker: a workload goes in, figures come out.
 //
-// There are three workloads, plain structs with a method Run: Messages (publishers and
-// subscribers, closed loop with a window or open loop at a fixed rate), Idle (memory per
-// connection) and Cycles (connect, subscribe, disconnect). Run blocks until its figures are there,
-// may be called from any goroutine, and is bounded in time by the durations of the workload. The
-// broker under test runs on the same machine, since its CPU time and memory are read from the kernel.
+// A Workload is a pointer to one of five plain structs: Messages (publishers and subscribers, closed
+// loop with a window or open loop at a fixed rate), Connections (a connect storm, then idle
+// connections with keep-alive), Cycles (connect, subscribe, disconnect), Retained (new subscribers
+// ask for many retained messages) and Replay (persistent sessions come back to queued messages).
+// Scenarios are workloads by name. Run blocks until its figures are there, may be called from any
+// goroutine, and is bounded in time by the durations of the workload or by a time without progress.
 //
 // What the figures mean:
 //   - CPU time is user and system time of the broker's whole process over the measured window, per
-//     message delivered in it: on a shared machine the steadiest figure of a broker's speed.
+//     message delivered in it: on a shared machine the steadiest figure of a broker's speed. It
+//     needs the broker's process on this machine, as does its memory; without it both are 0.
 //   - Latency ends when the read that brought the message returned. It begins, in the closed loop,
 //     with the write that sent the message, and at a fixed rate when the message was due, so a
 //     broker that stalls the generator does not look fast for it.
@@ -16,27 +18,34 @@
 //     duplicate and late messages are counted for each publisher at each subscriber.
 //   - OtherCPU says what the rest of the machine did meanwhile. GeneratorFull marks a run in which
 //     the generator may have been the bottleneck; its CPU time per message still counts.
+//   - A Sample, four times a second, is the same of a short span: rates, latencies, memory over time.
 //
 // # Invariants
 //
 //   - No publisher has more than Window messages in flight; in flight is what is not both
-//     acknowledged and received by all. No queue of the broker can grow beyond that.
+//     acknowledged and received by all. No queue of the broker can grow beyond that, except where a
+//     subscriber is slow on purpose.
 //   - A publisher's messages of one turn leave in one write; so do a subscriber's acknowledgements
 //     of one read.
 //   - A packet that the workload does not explain ends the run with an error, as does a connection
-//     that the broker closes.
-//   - Nothing is allocated per message.
+//     that the broker closes; a connect storm counts failures instead.
+//   - Nothing is allocated per message. Percentiles, kernel figures and watch are the work of a
+//     goroutine beside the driver.
 //
 // # Design
 //
 // One locked thread with epoll of its own drives all connections. The alternative was gnet's
 // client. It waits twice for each isolated message (once without and once with a timeout, with a
-// pass through the scheduler between), hands out a context per connection, and has no timer finer
-// than its tick; the open loop needs one of microseconds, which epoll_pwait2 has. Against
-// Mosquitto 2.0.11 the generator uses 0.4 to 0.7 of a core while the broker uses a whole one.
+// pass through the scheduler between), dials with a blocking connect and a second descriptor for
+// each connection, and has no timer finer than its tick; the open loop needs one of microseconds,
+// which epoll_pwait2 has. Against Mosquitto 2.0.11 the generator uses 0.4 to 0.7 of a core while the
+// broker uses a whole one.
 //
 // PUBLISH packets are encoded once per publisher, copied into the output and patched (packet
 // identifier, stamp). Encoding and decoding are the generator's own and not package codec's: a
 // fault in codec that a broker shares would otherwise not show, and most of what codec checks is
 // the broker's business. What the generator does check is that each packet is expected.
+//
+// Latencies are kept in HDR histograms (github.com/HdrHistogram/hdrhistogram-go): constant memory,
+// no allocation per value, an error of a thousandth at any percentile.
 package load

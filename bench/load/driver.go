@@ -15,13 +15,17 @@ import (
 
 // Bounds of a driver.
 const (
-	readBytes      = 256 << 10        // one read; also the longest packet accepted
-	eventsPerTurn  = 512              // epoll events taken at once
-	handshakesOpen = 64               // connections between connect and SUBACK at once; below any broker's backlog
-	openTimeout    = 60 * time.Second // to bring up all connections
-	longestWait    = 100 * time.Millisecond
-	sourcesCount   = 250 // loopback source addresses 127.0.0.1 to 127.0.0.250
+	readBytes     = 256 << 10        // one read
+	eventsPerTurn = 512              // epoll events taken at once
+	openTimeout   = 60 * time.Second // for one more connection to come up
+	longestWait   = 100 * time.Millisecond
+	loopbacks     = 250    // source addresses 127.0.0.1 to 127.0.0.250
+	portsOfSource = 20_000 // connections made from one source address before the next one is taken
 )
+
+// HandshakesOpen is how many connections may be between connect and SUBACK at once where a
+// workload does not say: below any broker's backlog.
+const HandshakesOpen = 64
 
 // A handler is the workload's side of a driver. Its methods run on the driver's goroutine.
 type handler interface {
@@ -30,39 +34,58 @@ type handler interface {
 	// packet gets a packet of a ready connection; body is borrowed. now is the driver's clock
 	// after the read that brought it.
 	packet(c *conn, first byte, body []byte, now int64) error
+	// lost tells that the connection failed or was closed, for the reason err. What it returns
+	// ends the run; nil goes on.
+	lost(c *conn, err error) error
 }
 
 // A driver runs all connections of a workload on one locked thread.
 //
 // Ownership: one goroutine makes, uses and closes it.
 type driver struct {
+	*recorder
+	broker  Broker
 	epoll   int
 	handler handler
 	base    time.Time // the driver's clock counts from here
 
 	target    unix.Sockaddr
 	family    int
-	loopback  bool // IPv4 loopback: source addresses may be chosen
-	perSource int  // connections made from one source address before the next one is taken
+	sources   []unix.Sockaddr // none: the system chooses
+	perSource int             // connections made from one source before the next one is taken
 	dialed    int
 
 	conns      []*conn
 	handshakes int // connections between connect and SUBACK
+	up         int // connections that are ready
+	settled    int // handshakes that came to an end, good or bad
+
+	keepAlive uint16 // seconds, in CONNECT
+	pingAt    int64  // when the next PINGREQ is due
+	pingSpan  int64  // between the PINGREQ of one connection and the next one's
+	pingNext  int    // index of the connection it is due at
+	timePings bool   // their latencies are recorded
 
 	events [eventsPerTurn]unix.EpollEvent
 	in     []byte
 }
 
-func newDriver(address string, h handler, perSource int) (*driver, error) {
-	resolved, err := net.ResolveTCPAddr("tcp", address)
+func newDriver(b Broker, h handler, watch func(Sample)) (*driver, error) {
+	resolved, err := net.ResolveTCPAddr("tcp", b.Address)
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
-	d := &driver{handler: h, base: time.Now(), perSource: perSource, in: make([]byte, readBytes)}
-	d.setTarget(resolved.AddrPort())
+	d := &driver{
+		broker: b, handler: h, base: time.Now(), perSource: portsOfSource, in: make([]byte, readBytes),
+		keepAlive: keepAliveSeconds, pingAt: int64(keepAliveSeconds * time.Second / 2),
+	}
+	if err := d.setTarget(resolved.AddrPort()); err != nil {
+		return nil, err
+	}
 	if d.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("load: epoll_create1: %w", err)
 	}
+	d.recorder = startRecorder(b.PID, watch)
 	runtime.LockOSThread()
 	// Without this the kernel may end a wait 50 microseconds late, as long as a message every 50 is due.
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
@@ -72,44 +95,75 @@ func newDriver(address string, h handler, perSource int) (*driver, error) {
 	return d, nil
 }
 
-func (d *driver) setTarget(a netip.AddrPort) {
+func (d *driver) setTarget(a netip.AddrPort) error {
 	ip := a.Addr().Unmap()
-	if ip.Is4() {
-		d.family, d.loopback = unix.AF_INET, ip.IsLoopback()
-		d.target = &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}
-		return
+	d.target, d.family = socketAddress(ip, int(a.Port()))
+	for _, s := range d.broker.Sources {
+		source, family := socketAddress(s.Unmap(), 0)
+		if family != d.family {
+			return fmt.Errorf("load: source %v and broker %v are not of the same kind", s, ip)
+		}
+		d.sources = append(d.sources, source)
 	}
-	d.family = unix.AF_INET6
-	d.target = &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16()}
+	if len(d.sources) == 0 && ip.Is4() && ip.IsLoopback() {
+		for i := range loopbacks {
+			d.sources = append(d.sources, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(1 + i)}})
+		}
+	}
+	return nil
+}
+
+func socketAddress(ip netip.Addr, port int) (unix.Sockaddr, int) {
+	if ip.Is4() {
+		return &unix.SockaddrInet4{Port: port, Addr: ip.As4()}, unix.AF_INET
+	}
+	return &unix.SockaddrInet6{Port: port, Addr: ip.As16()}, unix.AF_INET6
 }
 
 // now is the driver's clock in nanoseconds.
 func (d *driver) now() int64 { return int64(time.Since(d.base)) }
 
-// close closes all connections and gives the thread back as it was.
+// close closes all connections, ends the sampler and gives the thread back as it was.
 func (d *driver) close() {
 	for _, c := range d.conns {
-		c.close()
+		d.closeConn(c)
 	}
+	d.stop()
 	_ = unix.Close(d.epoll)
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0)
 	runtime.UnlockOSThread()
 }
 
 // add makes a connection that dial opens.
-func (d *driver) add(clientID, filter string, qos uint8) *conn {
-	c := &conn{fd: -1, slot: len(d.conns), clientID: clientID, filter: filter, qos: qos}
+func (d *driver) add(clientID string, qos uint8, filters ...string) *conn {
+	c := &conn{fd: -1, slot: len(d.conns), clientID: clientID, qos: qos, filters: filters}
 	d.conns = append(d.conns, c)
 	return c
 }
 
-// open brings up all connections in order, a bounded number at once.
-func (d *driver) open(ctx context.Context) error {
-	limit := d.now() + int64(openTimeout)
-	next := 0
-	for next < len(d.conns) || d.handshakes > 0 {
-		for next < len(d.conns) && d.handshakes < handshakesOpen {
-			if err := d.dial(d.conns[next]); err != nil {
+// enter begins a phase; lasts is its length, 0 where that is not known.
+func (d *driver) enter(p Phase, lasts time.Duration) {
+	now := d.now()
+	end := int64(0)
+	if lasts > 0 {
+		end = now + int64(lasts)
+	}
+	d.become(p, now, end, d.up)
+}
+
+// open brings up these connections in order, atOnce of them between connect and SUBACK at most, and
+// perSecond of them begun if that is not 0.
+func (d *driver) open(ctx context.Context, conns []*conn, atOnce, perSecond int) error {
+	begun, next := d.now(), 0
+	idle, last := begun, d.settled
+	for next < len(conns) || d.handshakes > 0 {
+		limit := d.now() + int64(longestWait)
+		for next < len(conns) && d.handshakes < atOnce {
+			if due := begun + int64(next)*int64(time.Second)/int64(max(perSecond, 1)); perSecond > 0 && due > d.now() {
+				limit = min(limit, due)
+				break
+			}
+			if err := d.dial(conns[next]); err != nil {
 				return err
 			}
 			next++
@@ -117,8 +171,20 @@ func (d *driver) open(ctx context.Context) error {
 		if err := d.turn(ctx, limit); err != nil {
 			return err
 		}
-		if d.now() >= limit {
-			return fmt.Errorf("load: %d of %d connections were up after %v", next-d.handshakes, len(d.conns), openTimeout)
+		if now := d.now(); d.settled != last || d.handshakes == 0 {
+			idle, last = now, d.settled
+		} else if now-idle > int64(openTimeout) {
+			return fmt.Errorf("load: %d of %d connections were up, and no more for %v", d.up, len(conns), openTimeout)
+		}
+	}
+	return nil
+}
+
+// until turns to the driver's clock, or until done says so.
+func (d *driver) until(ctx context.Context, limit int64, done func() bool) error {
+	for d.now() < limit && (done == nil || !done()) {
+		if err := d.turn(ctx, limit); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -129,25 +195,45 @@ func (d *driver) turn(ctx context.Context, limit int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	n, err := d.wait(limit - d.now())
+	n, err := d.wait(min(limit, d.pingAt) - d.now())
 	if err != nil {
 		return err
 	}
 	for i := range d.events[:n] {
-		e := &d.events[i]
-		c := d.conns[e.Fd]
-		if e.Events&unix.EPOLLOUT != 0 {
-			if err := d.flush(c); err != nil {
-				return err
-			}
-		}
-		if e.Events&^unix.EPOLLOUT != 0 {
-			if err := d.read(c); err != nil {
+		c := d.conns[d.events[i].Fd]
+		if err := d.event(c, d.events[i].Events); err != nil {
+			if err := d.fail(c, err); err != nil {
 				return err
 			}
 		}
 	}
+	now := d.now()
+	if now >= d.pingAt {
+		if err := d.ping(now); err != nil {
+			return err
+		}
+	}
+	d.sample(now, d.up)
 	return nil
+}
+
+func (d *driver) event(c *conn, events uint32) error {
+	if events&unix.EPOLLOUT != 0 {
+		if err := d.flush(c); err != nil {
+			return err
+		}
+	}
+	if events&^unix.EPOLLOUT != 0 {
+		return d.read(c)
+	}
+	return nil
+}
+
+// fail closes the connection and lets the workload decide.
+func (d *driver) fail(c *conn, err error) error {
+	d.closeConn(c)
+	d.settled++
+	return d.handler.lost(c, err)
 }
 
 // wait is epoll_pwait2: the one wait with a timeout finer than a millisecond (Linux 5.11).
@@ -170,37 +256,51 @@ func (d *driver) dial(c *conn) error {
 	if err != nil {
 		return fmt.Errorf("load: socket: %w", err)
 	}
-	c.begin(fd)
+	c.begin(fd, d.now())
 	d.handshakes++
-	if err := d.bindSource(fd); err != nil {
+	if err := d.prepare(fd, c.slow); err != nil {
 		return err
 	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-		return fmt.Errorf("load: TCP_NODELAY: %w", err)
-	}
 	if err := unix.Connect(fd, d.target); err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		return fmt.Errorf("load: connect: %w", err)
+		return d.fail(c, fmt.Errorf("load: %s: connect: %w", c.clientID, err))
 	}
 	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.slot)}
 	if err := unix.EpollCtl(d.epoll, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
 		return fmt.Errorf("load: epoll_ctl: %w", err)
 	}
-	c.out = appendConnect(c.out, c.clientID, keepAliveSeconds)
-	return d.flush(c)
+	c.out = connect{
+		version: d.broker.Version, clientID: c.clientID, username: d.broker.Username, password: d.broker.Password,
+		keepAlive: d.keepAlive, persistent: c.persistent,
+	}.append(c.out)
+	if err := d.flush(c); err != nil {
+		return d.fail(c, err)
+	}
+	return nil
 }
 
-// bindSource spreads loopback connections over source addresses, so that ports suffice.
-func (d *driver) bindSource(fd int) error {
-	source := d.dialed / d.perSource % sourcesCount
-	d.dialed++
-	if !d.loopback {
+// slowReceiveBuffer is what the kernel may hold for a slow subscriber, before doubling.
+const slowReceiveBuffer = 32 << 10
+
+// prepare sets the options of a socket and spreads connections over the sources, so that ports suffice.
+func (d *driver) prepare(fd int, slow bool) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return fmt.Errorf("load: TCP_NODELAY: %w", err)
+	}
+	if slow {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, slowReceiveBuffer); err != nil {
+			return fmt.Errorf("load: SO_RCVBUF: %w", err)
+		}
+	}
+	if len(d.sources) == 0 {
 		return nil
 	}
+	source := d.sources[d.dialed/d.perSource%len(d.sources)]
+	d.dialed++
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 		return fmt.Errorf("load: IP_BIND_ADDRESS_NO_PORT: %w", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(1 + source)}}); err != nil {
-		return fmt.Errorf("load: bind: %w", err)
+	if err := unix.Bind(fd, source); err != nil {
+		return fmt.Errorf("load: bind to a source address: %w", err)
 	}
 	return nil
 }

@@ -4,126 +4,153 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // A Mapping says which subscribers get which publisher's messages.
-type Mapping uint8
+type Mapping int
 
+// The mappings.
 const (
 	Pairs  Mapping = iota // publisher i to subscriber i
-	FanOut                // one publisher to all subscribers
-	FanIn                 // all publishers to one subscriber
+	FanOut                // every publisher to every subscriber, which asks for each topic by name
+	FanIn                 // every publisher to every subscriber, which asks for all by one wildcard
+	Shared                // each message to one of the subscribers, which share a subscription
 )
 
-func (m Mapping) String() string { return [...]string{"pairs", "fan-out", "fan-in"}[m] }
+func (m Mapping) String() string { return [...]string{"pairs", "fan-out", "fan-in", "shared"}[m] }
 
 // Messages is a workload of application messages.
 type Messages struct {
 	Publishers  int
 	Subscribers int
 	Mapping     Mapping
-	QoS         uint8
+	QoS         int
 	Payload     int // bytes, stamp included
 
 	// Window bounds the messages of a publisher that are in flight: sent and not yet both
-	// acknowledged (QoS 1 and 2) and received by every subscriber they are for. So no queue of
-	// the broker can grow without end, and no broker has a reason to drop.
+	// acknowledged (QoS 1 and 2) and received by every subscriber they are for, slow ones excepted.
+	// So no queue of the broker can grow without end, and no broker has a reason to drop. A message
+	// that is gone for writeOffAfter gives its place free, and is lost unless it comes after all.
 	Window int
 	// Rate is the messages published per second by all publishers together, evenly spaced; latency
 	// counts from when a message was due, also when Window held it back. 0: closed loop, each
 	// publisher sends as soon as Window lets it.
 	Rate int
 
+	Filters   int // wildcard filters per subscriber that match nothing; then the one that matches has wildcards too
+	Slow      int // subscribers, of the first ones, that read SlowBytes a second; their losses do not count
+	SlowBytes int
+
 	Warmup   time.Duration // before the measured window
 	Duration time.Duration // of the measured window
 	Drain    time.Duration // to wait afterwards for what is in flight; what is missing then is lost
 }
 
-// Bounds of a Messages workload.
+// writeOffAfter is when a message that has not arrived no longer holds its publisher up.
+const writeOffAfter = 5 * time.Second
+
+// maxFilters bounds Messages.Filters.
+const maxFilters = 10_000
+
+// Bounds of what a run remembers of each publisher at each subscriber.
 const (
-	maxClients = 15000
-	maxPayload = readBytes / 2
-	maxWindow  = sequenceWindow
-	maxLatency = int64(time.Minute)
+	maxStreams = 2_000_000  // 600 bytes
+	maxShared  = 50_000_000 // 4 bytes
 )
 
 // Validate checks the workload against its bounds.
-func (w Messages) Validate() error {
-	f := func(name string, value, low, high int) error {
-		if value < low || value > high {
-			return fmt.Errorf("load: %s is %d, must be %d to %d", name, value, low, high)
-		}
-		return nil
-	}
-	for _, err := range []error{
-		f("Publishers", w.Publishers, 1, maxClients),
-		f("Subscribers", w.Subscribers, 1, maxClients),
-		f("QoS", int(w.QoS), 0, 2),
-		f("Payload", w.Payload, stampBytes, maxPayload),
-		f("Window", w.Window, 1, maxWindow),
-		f("Rate", w.Rate, 0, 10_000_000),
-	} {
-		if err != nil {
-			return err
-		}
+func (w *Messages) Validate() error {
+	err := check(
+		bound{"publishers", w.Publishers, 1, maxClients},
+		bound{"subscribers", w.Subscribers, 1, maxClients},
+		bound{"mapping", int(w.Mapping), int(Pairs), int(Shared)},
+		bound{"qos", w.QoS, 0, 2},
+		bound{"payload", w.Payload, stampBytes, maxPayload},
+		bound{"window", w.Window, 1, maxWindow},
+		bound{"rate", w.Rate, 0, maxRate},
+		bound{"filters", w.Filters, 0, maxFilters},
+		bound{"slow", w.Slow, 0, w.Subscribers - 1},
+		bound{"slow-bytes", w.SlowBytes, 0, 1 << 30},
+	)
+	if err != nil {
+		return err
 	}
 	switch {
-	case w.Mapping > FanIn:
-		return fmt.Errorf("load: unknown mapping %d", w.Mapping)
 	case w.Mapping == Pairs && w.Publishers != w.Subscribers:
-		return fmt.Errorf("load: pairs need as many publishers as subscribers")
-	case w.Mapping == FanOut && w.Publishers != 1:
-		return fmt.Errorf("load: fan-out needs one publisher")
-	case w.Mapping == FanIn && w.Subscribers != 1:
-		return fmt.Errorf("load: fan-in needs one subscriber")
-	case w.Duration <= 0 || w.Warmup < 0 || w.Drain < 0:
-		return fmt.Errorf("load: Duration must be positive, Warmup and Drain not negative")
+		return fmt.Errorf("load: pairs need as many publishers as subscribers, not %d and %d", w.Publishers, w.Subscribers)
+	case w.Mapping == FanOut && w.Publishers > maxFilters:
+		return fmt.Errorf("load: fan-out has one filter per publisher, at most %d", maxFilters)
+	case w.Mapping != Pairs && w.Publishers*w.Subscribers > w.mostPairs():
+		return fmt.Errorf("load: %d publishers times %d subscribers are more than %d pairs to follow", w.Publishers, w.Subscribers, w.mostPairs())
+	case w.Mapping != Pairs && w.Filters > 0:
+		return fmt.Errorf("load: filters that match nothing belong to pairs")
+	case w.Slow > 0 && w.Mapping != FanOut:
+		return fmt.Errorf("load: slow subscribers belong to fan-out")
+	case w.Slow > 0 && w.SlowBytes < 1:
+		return fmt.Errorf("load: slow subscribers need a rate in slow-bytes")
+	case w.Duration <= 0:
+		return fmt.Errorf("load: duration must be positive")
 	}
-	return nil
+	return checkDurations(w.Warmup, w.Duration, w.Drain)
 }
 
-// A MessagesResult is what a Messages workload measured. Counts of sent, lost, duplicate and late
-// cover the whole run; delivered, usage and latency the measured window.
-type MessagesResult struct {
-	Usage
-	Sent      uint64 `json:"sent"`      // messages published
-	Delivered uint64 `json:"delivered"` // messages received
-	Lost      uint64 `json:"lost"`      // deliveries that never came
-	Duplicate uint64 `json:"duplicate"` // deliveries that came again
-	Late      uint64 `json:"late"`      // deliveries out of order
-
-	Latency *hdrhistogram.Histogram `json:"-"` // ns
+func (w *Messages) mostPairs() int {
+	if w.Mapping == Shared {
+		return maxShared
+	}
+	return maxStreams
 }
 
-// PerSecond is the rate of delivered messages.
-func (r MessagesResult) PerSecond() float64 { return float64(r.Delivered) / r.Elapsed.Seconds() }
+// Unit is one delivery.
+func (w *Messages) Unit() string { return "message" }
 
-// CPUPerMessage is the broker's CPU time per delivered message in microseconds.
-func (r MessagesResult) CPUPerMessage() float64 {
-	return float64(r.BrokerCPU) / 1e3 / float64(max(1, r.Delivered))
+// Clients is publishers and subscribers.
+func (w *Messages) Clients() int { return w.Publishers + w.Subscribers }
+
+// Scale keeps one publisher or subscriber one: the rate per publisher stays.
+func (w *Messages) Scale(factor float64) {
+	before := w.Publishers
+	if w.Publishers > 1 {
+		w.Publishers = scaled(w.Publishers, factor)
+	}
+	if w.Subscribers > 1 {
+		w.Subscribers = scaled(w.Subscribers, factor)
+	}
+	w.Slow = min(scaled(w.Slow, factor), w.Slow, w.Subscribers-1)
+	if w.Rate > 0 {
+		w.Rate = scaled(w.Rate, float64(w.Publishers)/float64(before))
+	}
 }
 
-// LatencyAt is the latency in microseconds that this percentage of the messages stayed within.
-func (r MessagesResult) LatencyAt(percent float64) float64 {
-	return float64(r.Latency.ValueAtPercentile(percent)) / 1e3
+// Parameters are the fields by name, Mapping excepted.
+func (w *Messages) Parameters() []Parameter {
+	return []Parameter{
+		{Name: "publishers", About: "publishing clients", Number: &w.Publishers},
+		{Name: "subscribers", About: "subscribing clients", Number: &w.Subscribers},
+		{Name: "qos", About: "of publications and subscriptions", Number: &w.QoS},
+		{Name: "payload", About: "bytes of each message", Number: &w.Payload},
+		{Name: "window", About: "messages in flight per publisher", Number: &w.Window},
+		{Name: "rate", About: "messages published per second in all; 0: as the window lets", Number: &w.Rate},
+		{Name: "filters", About: "further wildcard filters per subscriber, which match nothing", Number: &w.Filters},
+		{Name: "slow", About: "subscribers that read slowly", Number: &w.Slow},
+		{Name: "slow-bytes", About: "bytes per second that a slow subscriber reads", Number: &w.SlowBytes},
+		{Name: "warmup", About: "before the measured window", Duration: &w.Warmup},
+		{Name: "duration", About: "of the measured window", Duration: &w.Duration},
+		{Name: "drain", About: "wait at the end for what is in flight", Duration: &w.Drain},
+	}
 }
 
 // Run brings up the clients, publishes, measures, and waits for what is in flight.
-func (w Messages) Run(ctx context.Context, b Broker) (MessagesResult, error) {
+func (w *Messages) Run(ctx context.Context, b Broker, watch func(Sample)) (*Result, error) {
 	if err := w.Validate(); err != nil {
-		return MessagesResult{}, err
+		return nil, err
 	}
-	r := newMessagesRun(w)
-	d, err := newDriver(b.Address, r, maxClients)
+	r := newMessagesRun(*w, b.Version)
+	d, err := newDriver(b, r, watch)
 	if err != nil {
-		return MessagesResult{}, err
+		return nil, err
 	}
 	defer d.close()
 	r.join(d)
-	if err := d.open(ctx); err != nil {
-		return MessagesResult{}, err
-	}
-	return r.measure(ctx, b.PID)
+	return r.measure(ctx)
 }

@@ -8,45 +8,60 @@ import (
 	"time"
 )
 
-func short(w Messages) Messages {
-	w.Payload = 64
-	w.Warmup, w.Duration, w.Drain = 20*time.Millisecond, 100*time.Millisecond, time.Second
-	return w
+func short(w Messages) *Messages {
+	if w.Payload == 0 {
+		w.Payload = 64
+	}
+	w.Warmup, w.Duration, w.Drain = 20*time.Millisecond, 100*time.Millisecond, 20*time.Second
+	return &w
 }
 
-func run(t *testing.T, w Messages, b *fakeBroker) (MessagesResult, error) {
+func run(t *testing.T, w Workload, b *fakeBroker, v Version) (*Result, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	return w.Run(ctx, Broker{Address: b.address, PID: os.Getpid()})
+	return w.Run(ctx, Broker{Address: b.address, PID: os.Getpid(), Version: v}, nil)
 }
 
 func TestMessages(t *testing.T) {
 	f := func(w Messages) {
 		t.Helper()
-		r, err := run(t, short(w), startFakeBroker(t, nil))
-		if err != nil {
-			t.Errorf("%v QoS %d: %v", w.Mapping, w.QoS, err)
-			return
-		}
-		if r.Lost+r.Duplicate+r.Late != 0 {
-			t.Errorf("%v QoS %d: lost %d, duplicate %d, late %d", w.Mapping, w.QoS, r.Lost, r.Duplicate, r.Late)
-		}
-		if r.Delivered == 0 || uint64(r.Latency.TotalCount()) != r.Delivered || r.BrokerCPU <= 0 || r.BrokerRSS <= 0 {
-			t.Errorf("%v QoS %d: delivered %d, latencies %d, CPU %v, RSS %d",
-				w.Mapping, w.QoS, r.Delivered, r.Latency.TotalCount(), r.BrokerCPU, r.BrokerRSS)
+		for _, v := range []Version{V311, V5} {
+			r, err := run(t, short(w), startFakeBroker(t, nil), v)
+			if err != nil {
+				t.Errorf("MQTT %v, %v QoS %d: %v", v, w.Mapping, w.QoS, err)
+				continue
+			}
+			if r.Flawed() {
+				t.Errorf("MQTT %v, %v QoS %d: lost %d, duplicate %d, late %d", v, w.Mapping, w.QoS, r.Lost, r.Duplicate, r.Late)
+			}
+			if r.Done == 0 || r.Latency.Count != r.Done || r.Latency.At(50) <= 0 || r.Latency.At(100) < r.Latency.At(99) || r.BrokerCPU <= 0 || r.BrokerRSS <= 0 {
+				t.Errorf("MQTT %v, %v QoS %d: done %d, latencies %+v, CPU %v, RSS %d",
+					v, w.Mapping, w.QoS, r.Done, r.Latency, r.BrokerCPU, r.BrokerRSS)
+			}
 		}
 	}
 	f(Messages{Publishers: 3, Subscribers: 3, Window: 4})
 	f(Messages{Publishers: 3, Subscribers: 3, Window: 4, QoS: 1})
 	f(Messages{Publishers: 3, Subscribers: 3, Window: 4, QoS: 2})
 	f(Messages{Publishers: 1, Subscribers: 5, Window: 2, Mapping: FanOut})
-	f(Messages{Publishers: 1, Subscribers: 5, Window: 2, Mapping: FanOut, QoS: 2})
+	f(Messages{Publishers: 3, Subscribers: 5, Window: 2, Mapping: FanOut, QoS: 2})
 	f(Messages{Publishers: 5, Subscribers: 1, Window: 2, Mapping: FanIn, QoS: 1})
+	f(Messages{Publishers: 4, Subscribers: 3, Window: 2, Mapping: Shared, QoS: 1})
+	f(Messages{Publishers: 2, Subscribers: 2, Window: 2, Filters: 2*filtersPerPacket + 1})
+	f(Messages{Publishers: 1, Subscribers: 1, Window: 2, Payload: largePayload})
 }
 
-// What a broker does to messages is counted: it takes one from every 1000 away, doubles one, and
-// delivers one after its successor.
+// The window is narrowed to what a broker of version 5 takes at once, and the report says so.
+func TestReceiveMaximum(t *testing.T) {
+	r, err := run(t, short(Messages{Publishers: 1, Subscribers: 1, Window: 50, QoS: 1}), startFakeBroker(t, nil), V5)
+	if err != nil || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "from 50 to 3") {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
+// What a broker does to messages is counted: it takes one away, doubles one, and delivers one
+// after its successor.
 func TestMessagesMangled(t *testing.T) {
 	var mangled struct{ lost, duplicate, late uint64 }
 	var held []byte
@@ -72,12 +87,51 @@ func TestMessagesMangled(t *testing.T) {
 	})
 	w := short(Messages{Publishers: 1, Subscribers: 1, Window: 64})
 	w.Drain = 50 * time.Millisecond
-	r, err := run(t, w, b)
+	r, err := run(t, w, b, V311)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.Lost != mangled.lost || r.Duplicate != mangled.duplicate || r.Late != mangled.late || mangled.late != 1 {
 		t.Errorf("lost %d, duplicate %d, late %d; done was %+v", r.Lost, r.Duplicate, r.Late, mangled)
+	}
+	if want := (Flaw{0, 0, mangled.lost, 1, 1}); len(r.Worst) != 1 || r.Worst[0] != want {
+		t.Errorf("worst %+v, want %+v", r.Worst, want)
+	}
+}
+
+// In a share, what one member got doubled or late is told from what another member got.
+func TestSharedMangled(t *testing.T) {
+	b := startFakeBroker(t, func(n int, packet []byte) [][]byte {
+		switch n {
+		case 10:
+			return nil
+		case 20:
+			return [][]byte{packet, packet}
+		}
+		return [][]byte{packet}
+	})
+	w := short(Messages{Publishers: 1, Subscribers: 3, Mapping: Shared, Window: 64})
+	w.Drain = 50 * time.Millisecond
+	r, err := run(t, w, b, V5)
+	if err != nil || r.Lost != 1 || r.Duplicate != 1 || r.Late != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// A message that is gone does not hold its publisher up for ever.
+func TestWriteOff(t *testing.T) {
+	r := newMessagesRun(*short(Messages{Publishers: 1, Subscribers: 1, Window: 1}), V311)
+	p := &r.publishers[0]
+	p.conn = &conn{}
+	p.publish(stamp{}, 1000)
+	if p.free() || p.writeOff(1000) {
+		t.Error("its place is free at once")
+	}
+	if !p.writeOff(1001) || !p.free() || p.inflight != 0 {
+		t.Error("its place is not free")
+	}
+	if p.delivered(0) {
+		t.Error("it came after all and frees a place again")
 	}
 }
 
@@ -93,22 +147,35 @@ func TestMessagesRate(t *testing.T) {
 	})
 	w := short(Messages{Publishers: 2, Subscribers: 2, Window: 4, Rate: 2000})
 	w.Warmup, w.Duration = 0, 200*time.Millisecond
-	r, err := run(t, w, b)
+	r, err := run(t, w, b, V311)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.Sent < 380 || r.Sent > 402 {
 		t.Errorf("sent %d in 200 ms at 2000 a second", r.Sent)
 	}
-	if slow := r.LatencyAt(90); slow < 5000 {
-		t.Errorf("a pause of 50 ms in 200 left the latency of the slowest tenth at %.0f us", slow)
+	if slow := r.Latency.At(90); slow < 5*time.Millisecond {
+		t.Errorf("a pause of 50 ms in 200 left the latency of the slowest tenth at %v", slow)
+	}
+}
+
+// A slow subscriber neither holds the others up nor counts as a loss.
+func TestSlow(t *testing.T) {
+	w := short(Messages{Publishers: 1, Subscribers: 3, Mapping: FanOut, Window: 8, Rate: 500, Slow: 1, SlowBytes: 2000})
+	w.Payload, w.Duration = 100, 300*time.Millisecond
+	r, err := run(t, w, startFakeBroker(t, nil), V311)
+	if err != nil || r.Flawed() || r.Done < 200 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "slow subscribers: 1, of which the broker disconnected 0; they got ") {
+		t.Errorf("%q", r.Notes)
 	}
 }
 
 func TestMessagesFails(t *testing.T) {
 	f := func(want string, mangle func(n int, packet []byte) [][]byte) {
 		t.Helper()
-		_, err := run(t, short(Messages{Publishers: 1, Subscribers: 1, Window: 4}), startFakeBroker(t, mangle))
+		_, err := run(t, short(Messages{Publishers: 1, Subscribers: 1, Window: 4}), startFakeBroker(t, mangle), V311)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
@@ -118,17 +185,34 @@ func TestMessagesFails(t *testing.T) {
 	}
 	f("too short", always(0x30, 1, 0))
 	f("longer than four bytes", always(0x30, 0xff, 0xff, 0xff, 0xff, 1))
-	f("packet 0xd0 at a subscriber", always(0xd0, 0))
-	f("published were QoS 0 and 64", always(0x30, 3, 0, 1, 'a'))
-	f("another run", func(_ int, p []byte) [][]byte { p[len(p)-64+4]++; return [][]byte{p} })
-	f("never sent", func(_ int, p []byte) [][]byte { p[len(p)-64+15]++; return [][]byte{p} })
+	f("PINGRESP without PINGREQ", always(0xd0, 0))
+	f("packet 0x40 at a subscriber", always(0x40, 2, 0, 1))
+	f("disconnects: 0x97, quota exceeded", always(0xe0, 2, 0x97, 0))
+	f("published was QoS 0", always(0x32, 5, 0, 1, 'a', 0, 1))
+	f("message of 0 bytes, published were 64", always(0x30, 3, 0, 1, 'a'))
+	f("another run", func(_ int, p []byte) [][]byte { p[len(p)-64+7] ^= 1; return [][]byte{p} })
+	f("message of another run", func(_ int, p []byte) [][]byte { p[len(p)-64+4]++; return [][]byte{p} })
+	f("never sent", func(_ int, p []byte) [][]byte { p[len(p)-64+3]++; return [][]byte{p} })
+}
+
+func TestRefused(t *testing.T) {
+	b := startFakeBroker(t, nil)
+	b.set(func() { b.refuse = func(int) bool { return true } })
+	_, err := run(t, short(Messages{Publishers: 1, Subscribers: 1, Window: 4}), b, V311)
+	if err == nil || !strings.Contains(err.Error(), "not authorized") {
+		t.Errorf("%v", err)
+	}
+	_, err = short(Messages{Publishers: 1, Subscribers: 1, Window: 4}).Run(t.Context(), Broker{Address: "127.0.0.1:1"}, nil)
+	if err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestValidate(t *testing.T) {
 	good := short(Messages{Publishers: 2, Subscribers: 2, Window: 1})
 	f := func(ok bool, change func(w *Messages)) {
 		t.Helper()
-		w := good
+		w := *good
 		change(&w)
 		if err := w.Validate(); (err == nil) != ok {
 			t.Errorf("%+v: %v", w, err)
@@ -136,11 +220,13 @@ func TestValidate(t *testing.T) {
 	}
 	f(true, func(*Messages) {})
 	f(false, func(w *Messages) { w.Publishers = 1 })
-	f(false, func(w *Messages) { w.Mapping = FanOut })
-	f(true, func(w *Messages) { w.Mapping, w.Publishers = FanOut, 1 })
-	f(true, func(w *Messages) { w.Mapping, w.Subscribers = FanIn, 1 })
-	f(false, func(w *Messages) { w.Mapping = FanIn })
-	f(false, func(w *Messages) { w.Mapping = 3 })
+	f(true, func(w *Messages) { w.Mapping = FanOut })
+	f(false, func(w *Messages) { w.Mapping, w.Publishers = FanOut, maxFilters+1 })
+	f(true, func(w *Messages) { w.Mapping = FanIn })
+	f(true, func(w *Messages) { w.Mapping, w.Publishers = Shared, 9 })
+	f(false, func(w *Messages) { w.Mapping, w.Publishers, w.Subscribers = Shared, 200_000, 251 })
+	f(false, func(w *Messages) { w.Mapping, w.Publishers, w.Subscribers = FanIn, 2000, 1001 })
+	f(false, func(w *Messages) { w.Mapping = 4 })
 	f(false, func(w *Messages) { w.QoS = 3 })
 	f(false, func(w *Messages) { w.Payload = stampBytes - 1 })
 	f(false, func(w *Messages) { w.Payload = maxPayload + 1 })
@@ -148,27 +234,12 @@ func TestValidate(t *testing.T) {
 	f(false, func(w *Messages) { w.Window = maxWindow + 1 })
 	f(false, func(w *Messages) { w.Rate = -1 })
 	f(false, func(w *Messages) { w.Duration = 0 })
-}
-
-func TestIdle(t *testing.T) {
-	b := startFakeBroker(t, nil)
-	r, err := Idle{Connections: 50, Settle: 20 * time.Millisecond}.Run(t.Context(), Broker{b.address, os.Getpid()})
-	if err != nil || r.Connections != 50 || r.BaseRSS <= 0 || r.Opening <= 0 || r.Elapsed < 20*time.Millisecond {
-		t.Errorf("%+v, %v", r, err)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.subscribers) != 50 {
-		t.Errorf("%d subscriptions", len(b.subscribers))
-	}
-}
-
-func TestCycles(t *testing.T) {
-	b := startFakeBroker(t, nil)
-	r, err := Cycles{Clients: 4, Duration: 50 * time.Millisecond}.Run(t.Context(), Broker{b.address, os.Getpid()})
-	if err != nil || r.Cycles == 0 || r.CPUPerCycle() <= 0 {
-		t.Errorf("%+v, %v", r, err)
-	}
+	f(false, func(w *Messages) { w.Drain = -1 })
+	f(false, func(w *Messages) { w.Mapping, w.Filters = FanIn, 1 })
+	f(false, func(w *Messages) { w.Slow, w.SlowBytes = 1, 1000 })
+	f(false, func(w *Messages) { w.Mapping, w.Slow = FanOut, 1 })
+	f(false, func(w *Messages) { w.Mapping, w.Slow, w.SlowBytes = FanOut, 2, 1000 })
+	f(true, func(w *Messages) { w.Mapping, w.Slow, w.SlowBytes = FanOut, 1, 1000 })
 }
 
 func TestCancel(t *testing.T) {
@@ -177,17 +248,19 @@ func TestCancel(t *testing.T) {
 	defer cancel()
 	w := short(Messages{Publishers: 1, Subscribers: 1, Window: 1})
 	w.Duration = time.Hour
-	if _, err := w.Run(ctx, Broker{b.address, os.Getpid()}); err != context.DeadlineExceeded {
+	if _, err := w.Run(ctx, Broker{Address: b.address, PID: os.Getpid()}, nil); err != context.DeadlineExceeded {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestNoAllocs(t *testing.T) {
-	r := newMessagesRun(short(Messages{Publishers: 1, Subscribers: 1, Window: 8, QoS: 2}))
+	r := newMessagesRun(*short(Messages{Publishers: 1, Subscribers: 1, Window: 8, QoS: 2}), V311)
+	r.driver = &driver{recorder: startRecorder(0, nil)}
+	defer r.driver.stop()
 	p := &r.publishers[0]
-	p.conn = &conn{}
-	c := &conn{filter: r.filter(0)}
-	r.sending, r.measuring = true, true
+	p.conn = &conn{publisher: true}
+	c := &conn{qos: 2}
+	r.sending = true
 	allocs := testing.AllocsPerRun(1000, func() {
 		r.publish(p, 1)
 		for packet := p.conn.out; len(packet) > 0; {
@@ -207,7 +280,7 @@ func TestNoAllocs(t *testing.T) {
 		}
 		p.conn.out, r.dirty, p.dirty = p.conn.out[:0], r.dirty[:0], false
 	})
-	if allocs != 0 || r.delivered < 8000 || r.publishers[0].inflight != 0 {
-		t.Errorf("%v allocations for 8 messages, %d delivered, %d in flight", allocs, r.delivered, p.inflight)
+	if allocs != 0 || r.done < 8000 || r.publishers[0].inflight != 0 {
+		t.Errorf("%v allocations for 8 messages, %d delivered, %d in flight", allocs, r.done, p.inflight)
 	}
 }

@@ -3,10 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // A messagesRun is the state of one run of Messages; it handles the packets of its driver.
@@ -14,110 +11,131 @@ import (
 // Ownership: the driver's goroutine.
 type messagesRun struct {
 	Messages
-	driver     *driver
-	id         uint32 // in every stamp
-	publishers []publisher
-	streams    []stream // pairs, fan-in: by publisher; fan-out: by subscriber
-	dirty      []*publisher
+	*driver
+	speaks      Version
+	topics      topics
+	publishers  []publisher
+	subscribers []*conn
+	streams     []stream // see at
+	newest      []uint32 // shared: last sequence plus one of each publisher at each subscriber
+	dirty       []*publisher
 
-	sending   bool
-	measuring bool
-	delivered uint64 // in the measured window
-	latency   *hdrhistogram.Histogram
+	sending bool
 
 	// At a fixed rate: message k of the run is due at start + k*interval, and belongs to publisher
 	// k mod Publishers. Messages before nextDue have had their publisher marked.
 	start    int64
 	interval float64 // ns
 	nextDue  uint64
+
+	nextCheck  int64  // for messages to be written off
+	nextSlow   int64  // for slow subscribers to read
+	slowGot    uint64 // messages
+	slowClosed int
 }
 
-func newMessagesRun(w Messages) *messagesRun {
+func newMessagesRun(w Messages, v Version) *messagesRun {
 	r := &messagesRun{
-		Messages:   w,
-		id:         uint32(os.Getpid())<<16 ^ uint32(time.Now().UnixNano()),
-		publishers: make([]publisher, w.Publishers),
-		streams:    make([]stream, max(w.Publishers, w.Subscribers)),
-		latency:    hdrhistogram.New(1000, maxLatency, 3),
+		Messages:    w,
+		speaks:      v,
+		topics:      topics{run: newRunID(), Messages: w},
+		publishers:  make([]publisher, w.Publishers),
+		subscribers: make([]*conn, 0, w.Subscribers),
+		nextCheck:   int64(writeOffAfter),
 	}
 	if w.Rate > 0 {
 		r.interval = 1e9 / float64(w.Rate)
 	}
 	copies := 1
-	if w.Mapping == FanOut {
+	switch w.Mapping {
+	case FanOut, FanIn:
 		copies = w.Subscribers
+	case Shared:
+		r.newest = make([]uint32, w.Publishers*w.Subscribers)
 	}
+	r.streams = make([]stream, w.Publishers*copies)
 	for i := range r.publishers {
-		r.publishers[i].init(i, w, r.topicName(i), copies)
+		r.publishers[i].init(i, w, v, r.topics.name(i), copies-w.Slow)
 	}
 	return r
-}
-
-func (r *messagesRun) topicName(publisher int) string {
-	return fmt.Sprintf("load/%s/%06d", r.Mapping, publisher)
-}
-
-func (r *messagesRun) filter(subscriber int) string {
-	switch r.Mapping {
-	case FanOut:
-		return r.topicName(0)
-	case FanIn:
-		return fmt.Sprintf("load/%s/+", r.Mapping)
-	default:
-		return r.topicName(subscriber)
-	}
 }
 
 // join adds the clients to the driver, subscribers first: they are up before anything is published.
 func (r *messagesRun) join(d *driver) {
 	r.driver = d
 	for i := range r.Subscribers {
-		c := d.add(fmt.Sprintf("load-s%06d", i), r.filter(i), r.QoS)
-		c.index = i
+		c := d.add(fmt.Sprintf("load-%x-s%06d", r.topics.run, i), uint8(r.QoS), r.topics.filters(i)...)
+		c.index, c.slow = i, i < r.Slow
+		r.subscribers = append(r.subscribers, c)
 	}
 	for i := range r.publishers {
-		c := d.add(fmt.Sprintf("load-p%06d", i), "", r.QoS)
-		c.index = i
+		c := d.add(fmt.Sprintf("load-%x-p%06d", r.topics.run, i), uint8(r.QoS))
+		c.index, c.publisher = i, true
 		r.publishers[i].conn = c
 	}
 }
 
-func (r *messagesRun) ready(*conn) error { return nil }
+func (r *messagesRun) ready(c *conn) error {
+	if c.publisher && r.QoS > 0 {
+		r.publishers[c.index].narrow(int(c.receiveMaximum))
+	}
+	return nil
+}
 
-func (r *messagesRun) measure(ctx context.Context, pid int) (MessagesResult, error) {
-	d := r.driver
+// lost ends the run, unless a slow subscriber was thrown out: brokers may do that.
+func (r *messagesRun) lost(c *conn, err error) error {
+	if !c.slow || !r.sending {
+		return err
+	}
+	r.slowClosed++
+	return nil
+}
+
+func (r *messagesRun) measure(ctx context.Context) (*Result, error) {
+	res := &Result{Unit: r.Unit()}
+	var err error
+	if res.BaseRSS, err = r.startRSS(); err != nil {
+		return nil, err
+	}
+	if err := r.open(ctx, r.conns, HandshakesOpen, 0); err != nil {
+		return nil, err
+	}
+	r.start = r.now()
+	res.Opening = time.Duration(r.start)
 	r.sending = true
-	r.start = d.now()
 	for i := range r.publishers {
 		r.mark(&r.publishers[i])
 	}
-	if err := r.drive(ctx, d.now()+int64(r.Warmup), nil); err != nil {
-		return MessagesResult{}, err
+	r.enter(WarmingUp, r.Warmup)
+	if err := r.drive(ctx, r.now()+int64(r.Warmup), nil); err != nil {
+		return nil, err
 	}
-	begin, err := readMeter(pid)
+	begin, err := readMeter(r.broker.PID)
 	if err != nil {
-		return MessagesResult{}, err
+		return nil, err
 	}
-	r.measuring = true
-	if err := r.drive(ctx, d.now()+int64(r.Duration), nil); err != nil {
-		return MessagesResult{}, err
+	r.enter(Measuring, r.Duration)
+	if err := r.drive(ctx, r.now()+int64(r.Duration), nil); err != nil {
+		return nil, err
 	}
-	r.measuring = false
-	usage, err := usageSince(begin, pid)
-	if err != nil {
-		return MessagesResult{}, err
+	r.enter(Draining, 0)
+	if res.Usage, err = usageSince(begin, r.broker.PID); err != nil {
+		return nil, err
 	}
 	r.sending = false
-	if err := r.drive(ctx, d.now()+int64(r.Drain), r.drained); err != nil {
-		return MessagesResult{}, err
+	if err := r.drive(ctx, r.now()+int64(r.Drain), r.drained); err != nil {
+		return nil, err
 	}
-	return r.result(usage), nil
+	r.finish(res)
+	res.Done = res.Latency.Count
+	r.account(res)
+	return res, nil
 }
 
 // drive turns until the driver's clock reaches until, or done says so.
 func (r *messagesRun) drive(ctx context.Context, until int64, done func() bool) error {
 	for {
-		now := r.driver.now()
+		now := r.now()
 		if now >= until || done != nil && done() {
 			return nil
 		}
@@ -125,7 +143,15 @@ func (r *messagesRun) drive(ctx context.Context, until int64, done func() bool) 
 		if err := r.publishDirty(now); err != nil {
 			return err
 		}
-		if err := r.driver.turn(ctx, limit); err != nil {
+		if now >= r.nextCheck {
+			r.writeOff(now)
+		}
+		if r.Slow > 0 && now >= r.nextSlow {
+			if err := r.readSlow(now); err != nil {
+				return err
+			}
+		}
+		if err := r.turn(ctx, limit); err != nil {
 			return err
 		}
 	}
@@ -160,7 +186,7 @@ func (r *messagesRun) publishDirty(now int64) error {
 		if r.sending {
 			r.publish(p, now)
 		}
-		if err := r.driver.flush(p.conn); err != nil {
+		if err := r.flush(p.conn); err != nil {
 			return err
 		}
 	}
@@ -181,90 +207,35 @@ func (r *messagesRun) publish(p *publisher, now int64) {
 				return
 			}
 		}
-		p.publish(stamp{publisher: uint32(p.index), run: r.id, sequence: p.sent, due: due})
+		p.publish(stamp{publisher: uint32(p.index), run: r.topics.run, sequence: uint32(p.sent), due: due}, now)
+		r.driver.sent++
 	}
 }
 
-func (r *messagesRun) packet(c *conn, first byte, body []byte, now int64) error {
-	if c.filter == "" {
-		return r.publisherPacket(&r.publishers[c.index], first, body)
-	}
-	return r.subscriberPacket(c, first, body, now)
-}
-
-// publisherPacket takes the acknowledgements of what was published.
-func (r *messagesRun) publisherPacket(p *publisher, first byte, body []byte) error {
-	packetID, err := parsePacketID(first, body)
-	if err != nil {
-		return err
-	}
-	if err := p.acknowledge(first, packetID); err != nil {
-		return err
-	}
-	r.mark(p)
-	return nil
-}
-
-// subscriberPacket takes deliveries and answers them; the answers of one read leave in one write.
-func (r *messagesRun) subscriberPacket(c *conn, first byte, body []byte, now int64) error {
-	if first&0xf0 == publishPacket {
-		qos, packetID, payload, err := parsePublish(first, body)
-		if err != nil {
-			return err
+// writeOff gives free the places of messages that did not come.
+func (r *messagesRun) writeOff(now int64) {
+	r.nextCheck = now + int64(time.Second)
+	for i := range r.publishers {
+		p := &r.publishers[i]
+		if p.inflight > 0 && p.writeOff(now-int64(writeOffAfter)) {
+			r.mark(p)
 		}
-		switch qos {
-		case 1:
-			c.out = appendAck(c.out, pubackPacket, packetID)
-		case 2:
-			c.out = appendAck(c.out, pubrecPacket, packetID)
+	}
+}
+
+// slowReadsPerSecond is how often a slow subscriber reads its share.
+const slowReadsPerSecond = 10
+
+func (r *messagesRun) readSlow(now int64) error {
+	r.nextSlow = now + int64(time.Second)/slowReadsPerSecond
+	for _, c := range r.subscribers[:r.Slow] {
+		if err := r.readMost(c, max(1, r.SlowBytes/slowReadsPerSecond)); err != nil {
+			if err := r.fail(c, err); err != nil {
+				return err
+			}
 		}
-		return r.deliver(c, qos, payload, now)
-	}
-	if first != pubrelPacket || r.QoS != 2 {
-		return fmt.Errorf("load: packet 0x%02x at a subscriber", first)
-	}
-	packetID, err := parsePacketID(first, body)
-	if err != nil {
-		return err
-	}
-	c.out = appendAck(c.out, pubcompPacket, packetID)
-	return nil
-}
-
-// deliver counts one message at one subscriber and, if it was not there before, frees its place.
-func (r *messagesRun) deliver(c *conn, qos uint8, payload []byte, now int64) error {
-	if qos != r.QoS || len(payload) != r.Payload {
-		return fmt.Errorf("load: message with QoS %d and %d bytes, published were QoS %d and %d", qos, len(payload), r.QoS, r.Payload)
-	}
-	s := readStamp(payload)
-	if s.run != r.id || s.publisher >= uint32(r.Publishers) {
-		return fmt.Errorf("load: message of another run")
-	}
-	if r.Mapping == Pairs && s.publisher != uint32(c.index) {
-		return fmt.Errorf("load: message of publisher %d", s.publisher)
-	}
-	p := &r.publishers[s.publisher]
-	if s.sequence >= p.sent {
-		return fmt.Errorf("load: message %d of publisher %d was never sent", s.sequence, s.publisher)
-	}
-	if r.stream(c, s).observe(s.sequence) == duplicate {
-		return nil
-	}
-	if r.measuring {
-		r.delivered++
-		_ = r.latency.RecordValue(min(now-s.due, maxLatency)) // in range by construction
-	}
-	if p.delivered(s.sequence) {
-		r.mark(p)
 	}
 	return nil
-}
-
-func (r *messagesRun) stream(c *conn, s stamp) *stream {
-	if r.Mapping == FanOut {
-		return &r.streams[c.index]
-	}
-	return &r.streams[s.publisher]
 }
 
 // drained tells whether nothing is in flight.
@@ -275,22 +246,4 @@ func (r *messagesRun) drained() bool {
 		}
 	}
 	return true
-}
-
-func (r *messagesRun) result(u Usage) MessagesResult {
-	res := MessagesResult{Usage: u, Delivered: r.delivered, Latency: r.latency}
-	for i := range r.publishers {
-		res.Sent += r.publishers[i].sent
-	}
-	for i := range r.streams {
-		s := &r.streams[i]
-		p := &r.publishers[0]
-		if r.Mapping != FanOut {
-			p = &r.publishers[i]
-		}
-		res.Lost += s.lost(p.sent)
-		res.Duplicate += s.duplicate
-		res.Late += s.late
-	}
-	return res
 }

@@ -15,6 +15,7 @@ const (
 // A slot is the place of one message in flight.
 type slot struct {
 	sequence  uint64
+	at        int64 // driver's clock when it was sent
 	awaited   int32 // subscribers that have not received it
 	handshake slotState
 }
@@ -35,10 +36,21 @@ type publisher struct {
 	dirty    bool   // is in messagesRun.dirty
 }
 
-func (p *publisher) init(index int, w Messages, topicName string, copies int) {
-	p.index, p.qos, p.copies = index, w.QoS, int32(copies)
-	p.frame = newPublishFrame(topicName, w.QoS, w.Payload)
+func (p *publisher) init(index int, w Messages, v Version, topicName string, copies int) {
+	p.index, p.qos, p.copies = index, uint8(w.QoS), int32(copies)
+	p.frame = newPublishFrame(v, topicName, p.qos, false, w.Payload)
 	p.slots = make([]slot, w.Window)
+}
+
+// narrow keeps the window within what the broker takes at once; only before anything is sent.
+func (p *publisher) narrow(receiveMaximum int) {
+	p.slots = p.slots[:min(len(p.slots), receiveMaximum)]
+}
+
+// sequenceOf is the sequence number of which the stamp has the low bits; false: none was sent.
+func (p *publisher) sequenceOf(s stamp) (uint64, bool) {
+	ago := uint64(uint32(p.sent) - s.sequence)
+	return p.sent - ago, ago > 0 && ago <= p.sent
 }
 
 func (p *publisher) at(sequence uint64) *slot { return &p.slots[sequence%uint64(len(p.slots))] }
@@ -47,13 +59,13 @@ func (p *publisher) at(sequence uint64) *slot { return &p.slots[sequence%uint64(
 func (p *publisher) free() bool { return p.at(p.sent).handshake == slotFree }
 
 // publish appends the next message to the connection's output.
-func (p *publisher) publish(s stamp) {
+func (p *publisher) publish(s stamp, now int64) {
 	i := p.sent % uint64(len(p.slots))
 	state := slotSent
 	if p.qos == 0 {
 		state = slotAcked
 	}
-	p.slots[i] = slot{sequence: s.sequence, awaited: p.copies, handshake: state}
+	p.slots[i] = slot{sequence: p.sent, at: now, awaited: p.copies, handshake: state}
 	p.conn.out = p.frame.append(p.conn.out, uint16(i+1), s)
 	p.sent++
 	p.inflight++
@@ -67,6 +79,18 @@ func (p *publisher) delivered(sequence uint64) bool {
 	}
 	s.awaited--
 	return p.settle(s)
+}
+
+// writeOff gives up on what was sent before limit, is acknowledged, and did not come; true: a place is free.
+func (p *publisher) writeOff(limit int64) (freed bool) {
+	for i := range p.slots {
+		s := &p.slots[i]
+		if s.handshake == slotAcked && s.at < limit {
+			s.awaited = 0
+			freed = p.settle(s) || freed
+		}
+	}
+	return freed
 }
 
 // acknowledge takes a PUBACK, PUBREC or PUBCOMP and appends the PUBREL a PUBREC asks for.

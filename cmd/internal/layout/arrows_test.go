@@ -35,10 +35,11 @@ var arrows = map[string][]string{
 	"engine/internal/foreign": {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
-	"cmd/wheelmq":         {"engine", "engine/auth", "engine/hook"},
+	"cmd/wheelmq":         {"engine", "engine/auth", "engine/hook", "bench/load", "bench/report", "bench/compare"},
 	"cmd/internal/e2e":    {},
 	"cmd/internal/layout": {},
-	"bench/load":          {"codec"},
+	"bench/load":          {},
+	"bench/report":        {"bench/load"},
 	"bench/compare":       {"bench/load"},
 }
 
@@ -57,7 +58,7 @@ var fences = map[string][]string{
 	"github.com/eclipse/paho.golang":          {"cmd/internal/e2e"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"bench/load"},
 	"golang.org/x/crypto/argon2":              {"engine/auth"},
-	"golang.org/x/sys":                        {"cmd/wheelmq", "engine/internal/transport", "bench/load", "bench/compare"},
+	"golang.org/x/sys":                        {"cmd/wheelmq", "engine/internal/transport", "bench/load", "bench/report", "bench/compare"},
 }
 
 // topLevel is everything that may lie at the top of the module beside names that begin with a dot. bin is what make

@@ -1,7 +1,9 @@
 package load
 
 import (
+	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -51,5 +53,34 @@ func TestProcessCPU(t *testing.T) {
 	}
 	if _, err := processCPU(1 << 28); err == nil {
 		t.Error("no error for a process that does not exist")
+	}
+}
+
+// The process that listens is found by its port.
+func TestFindProcess(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pid := FindProcess(l.Addr().String()); pid != os.Getpid() {
+		t.Errorf("process %d, want %d", pid, os.Getpid())
+	}
+	l.Close()
+	if pid := FindProcess(l.Addr().String()); pid != 0 {
+		t.Errorf("process %d listens on a closed port", pid)
+	}
+	if pid := FindProcess("192.0.2.1:1883"); pid != 0 {
+		t.Errorf("process %d for another machine's address", pid)
+	}
+}
+
+func TestListeners(t *testing.T) {
+	const table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" +
+		"   0: 0100007F:075B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n" +
+		"   1: 0100007F:075B 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0\n" +
+		"   2: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 100 0 0 10 0\n" +
+		"   3: bad line\n"
+	if got := listeners([]byte(table), 1883); !slices.Equal(got, []string{"4711"}) {
+		t.Errorf("%q", got)
 	}
 }
