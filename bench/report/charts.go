@@ -20,7 +20,7 @@ func charts(r *load.Result) []*chart {
 		}
 	}
 	add(percentileChart(r.Latency, "Latency percentiles", "how many of a hundred "+r.Unit+"s took at most this long"))
-	add(overTime(r, r.Unit+"s per second", "received, and where messages are sent, published", linear1(Count), []source{
+	add(overTime(r, r.Unit+"s per second", "received, and where messages are sent, published", linear1(short), []source{
 		{"done", "c1", func(s load.Sample) float64 { return per(s.Done, s.Span) }},
 		{"published", "c2", func(s load.Sample) float64 { return per(s.Sent, s.Span) }},
 	}))
@@ -33,7 +33,7 @@ func charts(r *load.Result) []*chart {
 		{"generator", "c2", func(s load.Sample) float64 { return s.Generator }},
 	}))
 	if steps := connectionsChanged(r.Series); steps {
-		add(overTime(r, "Connections", "that are up", linear1(Count), []source{
+		add(overTime(r, "Connections", "that are up", linear1(short), []source{
 			{"open", "c1", func(s load.Sample) float64 { return float64(s.Open) }},
 		}))
 	}
@@ -176,7 +176,7 @@ func percentileChart(l load.Latency, title, about string) *chart {
 		}
 		return fmt.Sprintf("%g %%", math.Round((100-100*math.Pow(10, -v))*1000)/1000)
 	}}
-	for _, p := range []float64{0, 50, 90, 99, 99.9, 99.99, 99.999} {
+	for _, p := range []float64{50, 90, 99, 99.9, 99.99, 99.999} {
 		if place(p) <= last.X+1e-9 {
 			c.x.ticks = append(c.x.ticks, place(p))
 		}

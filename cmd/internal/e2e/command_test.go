@@ -35,7 +35,7 @@ func TestExitStatus(t *testing.T) {
 	f(1, "unknown flag", "--no-such-flag")
 	f(1, "not host:port", "--listen", "1883")
 	f(3, "--listen 0.0.0.0:1883 --allow-anonymous", "--listen", "0.0.0.0:1883")
-	f(3, "serves tcp only", "--listen", "wss://127.0.0.1:8084")
+	f(3, "TLS needs a certificate", "--listen", "wss://127.0.0.1:8084")
 	f(3, "Loops", "--listen", "127.0.0.1:0", "--loops", "-1")
 	f(14, b.address+" is in use", "--listen", b.address)
 	f(14, "not an address of this machine", "--listen", "192.0.2.99:1883", "--allow-anonymous") // TEST-NET-1, RFC 5737
