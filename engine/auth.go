@@ -90,6 +90,7 @@ func (c *conn) stepAuth(data []byte) {
 			return step{reply, code}
 		},
 		func(s step) {
+			defer c.endOnPanic()
 			if c.state <= connOpen && c.ext != nil && c.ext.exchange == x { // else it is gone
 				x.busy = false
 				c.stepped(x, s.reply, s.code)

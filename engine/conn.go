@@ -286,6 +286,7 @@ func (c *conn) resumeReading() {
 	if c.in == nil || !c.reading() {
 		return
 	}
+	defer c.endOnPanic()
 	in := c.in
 	c.in = nil
 	if rest := c.consume(in.B); len(rest) > 0 && c.state < connClosing {

@@ -102,6 +102,7 @@ func (s *goneSocket) Proxied() *transport.Proxied { return s.proxied }
 func (c *conn) reviewPublish(id uint16, qos codec.QoS, p *publication) {
 	r := c.wait(&review{topic: slices.Clone(p.topic), packetID: id, qos: qos})
 	c.loop.review(c.cl.identity(), p, func(p *publication, out hook.Outcome) {
+		defer c.endOnPanic()
 		if !c.resume(r) {
 			return
 		}
@@ -185,6 +186,7 @@ func (c *conn) reviewSubscribe(in *codec.Subscribe, stopped []codec.ReasonCode) 
 	r := c.wait(&review{packetID: in.PacketID})
 	who, hooks := c.cl.identity(), l.hooks.subscribeReviewers
 	decided := func(a answer) {
+		defer c.endOnPanic()
 		if !c.resume(r) {
 			return
 		}

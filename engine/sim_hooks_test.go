@@ -300,14 +300,14 @@ func (s *hookSim) roll(id string, of ...attitude) attitude {
 func (s *hookSim) decided(a attitude) bool {
 	switch a {
 	case panics:
-		panic("hook")
+		panic(errPanic)
 	case late:
 		s.advance(1500 * time.Millisecond)
 	}
 	return a == yes
 }
 
-var errSim = errors.New("hook")
+var errSim, errPanic = errors.New("fails"), errors.New("panics")
 
 // simHooks is a hook at every point but the reviewers'.
 type simHooks struct{ *hookSim }
@@ -411,3 +411,37 @@ func (s *simHooks) ConnectionRefused(c hook.Client, _ codec.ReasonCode, _ string
 	s.decided(s.roll(c.ClientID, panics))
 }
 func (s *simHooks) ConnectionAccepted(hook.Client) {}
+
+func (s *simHooks) Authorize(c hook.Client, _ hook.Action, _ []byte) bool {
+	return s.decided(s.roll(c.ClientID, no, panics))
+}
+
+func (s *simHooks) InterceptSubscribe(c hook.Client, _ *hook.Subscription) codec.ReasonCode {
+	if !s.decided(s.roll(c.ClientID, no, panics)) {
+		return codec.NotAuthorized
+	}
+	return codec.Success
+}
+
+func (s *simHooks) InterceptUnsubscribe(c hook.Client, f string) (string, codec.ReasonCode) {
+	if !s.decided(s.roll(c.ClientID, no, panics)) {
+		return f, codec.NotAuthorized
+	}
+	return f, codec.Success
+}
+
+// send is peer.send with a transport that ends the connection for a hook that
+// panics while its bytes are handled.
+func (c *hookClient) send(b []byte) {
+	func() {
+		defer func() {
+			if r := recover(); r == errPanic {
+				c.Close()
+			} else if r != nil {
+				panic(r)
+			}
+		}()
+		c.post(b)
+	}()
+	c.h.run()
+}
