@@ -179,6 +179,13 @@ func (b *Broker) Stop(ctx context.Context) error {
 	}
 	b.awaitClosed(ctx)
 	err := b.server.Stop(ctx)
+	b.mu.Lock()
+	closed := b.listeners
+	b.listeners = nil
+	b.mu.Unlock()
+	for _, in := range closed {
+		b.tellListener(in, b.server.Addr(in.via), false)
+	}
 	b.awaitEvents(ctx)
 	b.stop.Do(func() {
 		close(b.stopped)

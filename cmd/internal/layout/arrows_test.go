@@ -55,7 +55,7 @@ var fences = map[string][]string{
 	"github.com/spf13/pflag":                  {"cmd/wheelmq"},
 	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e", "engine"}, // engine: its examples
 	"modernc.org/sqlite":                      {"engine"},                     // an example
-	"github.com/eclipse/paho.golang":          {"cmd/internal/e2e"},
+	"github.com/eclipse/paho.golang":          {"cmd/internal/e2e", "engine"}, // engine: its hooks over the wire
 	"github.com/HdrHistogram/hdrhistogram-go": {"bench/load"},
 	"golang.org/x/crypto/argon2":              {"engine/auth"},
 	"golang.org/x/sys":                        {"cmd/wheelmq", "engine/internal/transport", "bench/load", "bench/report", "bench/compare"},
