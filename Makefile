@@ -13,7 +13,7 @@ PACKAGES ?= ./codec/... ./router/... ./engine/...
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint unit race e2e clients fuzz bench bench-compare compare compare-table clean
+.PHONY: help build test lint unit race e2e clients fuzz bench bench-compare compare compare-table scale clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ compare: ## the same workloads against WheelMQ and Mosquitto: ARGS="-list" names
 
 compare-table: ## put the kept figures into the README
 	go run ./cmd/wheelmq bench compare -table bench/results/latest.json -readme README.md
+
+scale: ## N=20000 connections on one broker in a virtual machine with limits of its own; not part of test
+	@.ci/scale
 
 clean: ## remove what make build made
 	rm -rf bin
