@@ -11,15 +11,16 @@ BENCH    ?= .
 COUNT    ?= 6
 PACKAGES ?= ./codec/... ./router/... ./engine/...
 ARGS     ?=
+SCENARIO ?= pairs
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint unit race e2e clients fuzz bench bench-compare compare compare-table scale clean
+.PHONY: help build test lint unit race e2e clients fuzz bench bench-compare compare compare-table profile pgo scale clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the broker into bin/wheelmq
-	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/wheelmq ./cmd/wheelmq
+	go build -trimpath -pgo=profiles/broker.pgo -ldflags '-X main.version=$(VERSION)' -o bin/wheelmq ./cmd/wheelmq
 
 test: clients lint unit race e2e ## everything that must pass; installs what it needs first
 
@@ -58,6 +59,12 @@ compare: ## the same workloads against WheelMQ and Mosquitto: ARGS="-list" names
 
 compare-table: ## put the kept figures into the README
 	go run ./cmd/wheelmq bench compare -table bench/results/latest.json -readme README.md
+
+profile: ## CPU and heap profiles of the broker under SCENARIO=pairs, left in profiles/taken
+	@.ci/profile profiles/taken $(SCENARIO) $(ARGS)
+
+pgo: ## make profiles/broker.pgo anew, which make build uses
+	@.ci/pgo
 
 scale: ## N=20000 connections on one broker in a virtual machine with limits of its own; not part of test
 	@.ci/scale
