@@ -31,7 +31,7 @@ var arrows = map[string][]string{
 
 	// 3
 	"engine/auth":             {"engine/hook", "codec", "codec/topic"},
-	"engine/enginetest":       {"engine"},
+	"engine/enginetest":       {"engine", "codec"},
 	"engine/internal/foreign": {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
