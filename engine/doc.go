@@ -30,6 +30,29 @@
 // several publishers feed one subscriber, at the end of the loop's cycle
 // (flush.go).
 //
+// # Hooks
+//
+// What a program adds is found by type assertion once and sorted by point
+// (hooks.go); loops take the current set at the beginning of each turn, so hooks
+// come and go without a lock on any path, and a point without hooks costs a bit
+// test or a length check: 70 ns a message from read to write where it was 68
+// before there were hooks, 130 with authorizers, 146 with observers, 233 with
+// interceptors, 368 with all of them (BenchmarkTurnHooks), no allocations. What
+// takes time runs on a bounded number of goroutines and answers by the mailbox
+// (offloop.go): 9.5 us for a message that is reviewed (BenchmarkReview).
+//
+// Where hooks think about a client's packet, what comes behind it waits, so that
+// its order stands, and no more than one packet's worth of bytes; above it the
+// connection ends with 0x97 (review.go). Pausing the socket instead was weighed:
+// gnet has no way to, and its epoll set would have to be changed behind its
+// back. A client that sends and hangs up is handled to its last packet first:
+// otherwise "publish and leave" would lose what it published. A message that was
+// not decided on when its session is taken over is dropped and counted, and its
+// QoS 2 identifier forgotten, so that it counts as new when it comes again.
+// No answer in time, an error and a panic are a no.
+//
+// # Choices
+//
 // Choices where brokers differ (MQTT 5.0): overlapping subscriptions give one
 // copy at the highest QoS with all identifiers; a QoS 2 message is handed on
 // at PUBLISH; PUBACK and PUBREC say 0x10 when nobody subscribes; QoS 0 is not

@@ -432,3 +432,80 @@ func openInto(conn *net.Conn, b *engine.Broker) mqtt.OpenConnectionFunc {
 		return c, err
 	}
 }
+
+// gatekeeper gives each client terms of its own, and is told which
+// subscriptions end.
+type gatekeeper struct{ ended chan string }
+
+func (g *gatekeeper) Decide(_ context.Context, c *hook.Connect) (hook.Decision, error) {
+	d := hook.Decision{Verdict: hook.Accept, Reason: "welcome", UserProperties: codec.AppendUserProperty(nil, "zone", "b"),
+		KeepAlive: 30, ReceiveMaximum: 7, Rights: below("a/")}
+	switch c.UserName {
+	case "moved":
+		return hook.Decision{Verdict: hook.Refuse, Code: codec.UseAnotherServer, ServerReference: "other:1883"}, nil
+	case "guest":
+		d.Until = time.Now().Add(time.Second)
+	}
+	return d, nil
+}
+
+func (g *gatekeeper) Subscribed(hook.Client, hook.Subscription) {}
+func (g *gatekeeper) Unsubscribed(c hook.Client, filter string) { g.ended <- c.ClientID + " " + filter }
+
+// below are rights to what begins so.
+type below string
+
+func (b below) May(_ hook.Action, topic []byte) bool { return bytes.HasPrefix(topic, []byte(b)) }
+
+func TestTermsWithPaho5(t *testing.T) {
+	g := &gatekeeper{ended: make(chan string, 10)}
+	b := startWith(t, g)
+	defer stopIt(t, b)
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	got, ended := make(chan string, 10), make(chan byte, 10)
+	dial := func() *paho5.Client { return dialPaho5(t, b, got, ended, nil) }
+
+	ack, _ := dial().Connect(ctx, connectAs("m", "moved", ""))
+	if ack == nil || ack.ReasonCode != 0x9C || ack.Properties.ServerReference != "other:1883" {
+		t.Errorf("CONNACK for who is to go elsewhere: %v", ack)
+	}
+	c := dial()
+	ack, err := c.Connect(ctx, connectAs("c", "ada", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := ack.Properties
+	if p.ReasonString != "welcome" || p.User.Get("zone") != "b" || *p.ServerKeepAlive != 30 || *p.ReceiveMaximum != 7 {
+		t.Errorf("terms in CONNACK: %v", p)
+	}
+	sub, _ := c.Subscribe(ctx, &paho5.Subscribe{Subscriptions: []paho5.SubscribeOptions{{Topic: "a/#", QoS: 1}, {Topic: "a/b", QoS: 1}, {Topic: "c"}}})
+	if sub == nil || !bytes.Equal(sub.Reasons, []byte{1, 1, 0x87}) {
+		t.Fatalf("SUBACK %v", sub)
+	}
+	if r, _ := c.Publish(ctx, &paho5.Publish{Topic: "c", QoS: 1}); r == nil || r.ReasonCode != 0x87 {
+		t.Errorf("PUBACK for what may not be published: %v", r)
+	}
+
+	// The rights become narrower while the client is there.
+	if err := b.Reauthorize(ctx, func(hook.Client, hook.Rights) hook.Rights { return below("a/b") }); err != nil {
+		t.Fatal(err)
+	}
+	expectOf(t, g.ended, "c a/#")
+	for _, topic := range []string{"a/c", "a/b"} {
+		if _, err := b.Publish(ctx, engine.Message{Topic: topic, Payload: []byte("x"), QoS: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expectOf(t, got, "a/b x")
+
+	mustDo(t)(dial().Connect(ctx, connectAs("g", "guest", "")))
+	select {
+	case code := <-ended:
+		if code != 0x87 {
+			t.Errorf("DISCONNECT 0x%02X at the end of the right to be connected, want 0x87", code)
+		}
+	case <-ctx.Done():
+		t.Error("a client stays whose right to be connected has ended")
+	}
+}

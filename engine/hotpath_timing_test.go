@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"testing"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -49,3 +50,35 @@ type idleAuthorizer struct{}
 
 func (idleAuthorizer) Authorize(hook.Client, hook.Action, []byte) bool { return true }
 func (idleAuthorizer) AuthorizeDelivery(hook.Client, []byte) bool      { return true }
+
+// idleReviewer lets everything pass, off the loops.
+type idleReviewer struct{}
+
+func (idleReviewer) ReviewPublish(context.Context, hook.Client, *hook.Publication) (hook.Outcome, error) {
+	return hook.Outcome{}, nil
+}
+
+// BenchmarkReview is a message of one client that is reviewed, from its read to
+// the write to a subscriber, as fast as one may follow the other.
+func BenchmarkReview(b *testing.B) {
+	r := newRig(b, 1, idleReviewer{})
+	woken := make(chan struct{}, 1)
+	r.b.loops[0].mailbox.bind(func() {
+		select {
+		case woken <- struct{}{}:
+		default:
+		}
+	})
+	r.client(0, "s", subscribePacket(codec.V311, 1, filter(hotTopic, 0)))
+	p := r.client(0, "p")
+	packet := publishPacket(codec.V311, hotTopic, hotPayload, 0, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		want := r.delivered() + 1
+		p.conn.Received(packet)
+		for r.delivered() < want {
+			<-woken
+			r.b.loops[0].Woken()
+		}
+	}
+}

@@ -26,10 +26,10 @@
 //
 //	ValidatingConnection                   Decider (off the loops), Authenticator (on them)
 //	ClientConnected, ClientDisconnected    ClientObserver
-//	InterceptingSubscription               SubscribeInterceptor
+//	InterceptingSubscription               SubscribeInterceptor; SubscribeReviewer off the loops
 //	InterceptingUnsubscription             UnsubscribeInterceptor
 //	ClientSubscribedTopic, …Unsubscribed…  SubscriptionObserver
-//	InterceptingPublish                    PublishInterceptor
+//	InterceptingPublish                    PublishInterceptor; PublishReviewer off the loops
 //	ApplicationMessageNotConsumed          UnconsumedObserver
 //	InterceptingClientEnqueue              DeliveryInterceptor
 //	ApplicationMessageEnqueuedOrDropped    DeliveryObserver, DropObserver
