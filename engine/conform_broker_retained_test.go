@@ -225,9 +225,14 @@ func TestNoLocalGoesByTheSession(t *testing.T) {
 			p = connect(false)
 			p.expectServed("other")
 		}
-		// A retained message belongs to nobody: its own client gets it too.
+		// A retained message is its publisher's too: the rule has no exception for it.
 		p.send(publishPacket(codec.V5, "t", "kept", 1, 2, retain))
 		p.expect("PUBACK 2 00")
-		p.subscribed(mine).expectServed("kept")
+		p.subscribed(mine).expectServed("")
+		other.serve()
+		other.send(publishPacket(codec.V5, "t", "kept of other", 1, 3, retain))
+		other.serve()
+		p.serve()
+		p.subscribed(mine).expectServed("kept of other")
 	})
 }

@@ -61,7 +61,7 @@
 // counts whole packets from the client; at a takeover and at Stop a will without
 // delay is published, at a clean start one with delay too; a connection lost
 // before it had its session leaves the will of the one before as it was; No
-// Local does not hold back retained messages; $-topics other than $SYS are no
+// Local holds back a client's own retained messages too; $-topics other than $SYS are no
 // one's; where bounds on retained messages are reached the whole message is
 // refused with 0x97; 3.x clients keep the keep-alive they ask for; the policy
 // that rejects for a full queue lets through, up to the bound once more, what

@@ -136,6 +136,7 @@ type replay struct {
 	cursor     retained.Cursor
 	extra      *session.Extra // its Subscription Identifier, or nil
 	qos        codec.QoS
+	noLocal    bool
 	prev, next *replay // in the session's replayQueue
 }
 
@@ -149,7 +150,7 @@ func (l *loop) newReplay(s *subscription) *replay {
 	if done && !found {
 		return nil
 	}
-	r := &replay{filter: s.filter, qos: s.qos}
+	r := &replay{filter: s.filter, qos: s.qos, noLocal: s.noLocal}
 	if s.id != 0 {
 		r.extra = &session.Extra{IDs: []uint32{s.id}}
 	}
@@ -191,6 +192,9 @@ func (l *loop) sendRetained(c *conn, r *replay, m *message.Message) {
 	if m.Expired(l.now) {
 		l.drop(metrics.DropExpired, c.cl, m.Topic)
 		l.forgetRetained(m)
+		return
+	}
+	if r.noLocal && m.Publisher == c.cl.ClientID { // [MQTT-3.8.3-3]
 		return
 	}
 	if l.checksDelivery(c.cl) && !l.mayGet(c.cl, m.Topic) {

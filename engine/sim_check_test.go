@@ -304,7 +304,7 @@ func (s *sim) replays(c *simConn, r *simReplay, p *codec.Publish, key string) bo
 		return false
 	}
 	return slices.ContainsFunc(s.retained[name], func(k *simKept) bool {
-		return k.key() == key && (k.until == 0 || k.until >= r.at) && min(r.sub.qos, k.simMessage.qos) == p.QoS
+		return k.key() == key && !(r.sub.noLocal && k.simMessage.from == c.client) && (k.until == 0 || k.until >= r.at) && min(r.sub.qos, k.simMessage.qos) == p.QoS
 	})
 }
 

@@ -199,7 +199,7 @@ func (s *sim) subscribe(c *simConn, f codec.Subscription, id uint32) {
 	c.dropReplays(sub.filter)
 	r := &simReplay{sub: sub, at: s.now(), conn: c, from: c.changes, seen: make(map[string]bool), maybe: make(map[string]bool)}
 	for _, name := range slices.Concat(simTopics, s.willTopics()) {
-		if k := s.kept(name); k != nil && topic.Match(sub.match, name) {
+		if k := s.kept(name); k != nil && topic.Match(sub.match, name) && !(sub.noLocal && k.simMessage.from == ses.client) {
 			r.must = append(r.must, k)
 		}
 	}

@@ -16,6 +16,7 @@ func (l *loop) publishWill(cl *client) {
 	}
 	w := cl.ext.will
 	cl.ext.will = nil
+	w.message.Publisher = cl.ClientID
 	p := publication{}
 	p.fromMessage(w.message, cl.ref)
 	p.will = true
