@@ -303,6 +303,9 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 	if len(l.hooks.clients) > 0 {
 		l.tellConnected(c, cn, present)
 	}
+	if present && cn.terms != nil && cn.terms.Rights != nil {
+		l.recheck(cl)
+	}
 	c.connack(cn, present)
 	inflight := l.b.opts.MaxInflight
 	if cn.terms != nil {

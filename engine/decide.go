@@ -232,10 +232,10 @@ func (l *loop) checksDelivery(cl *client) bool {
 // gets each session and the rights it has, nil where no hook gave any, and
 // returns those it shall have. Subscriptions that it may not have any more, by
 // the new rights and all Authorizers, end. replace is called on the loops, some
-// sessions a turn, so that clients do not notice. Reauthorize returns when all
-// loops are through, or with ctx. Sessions that connect meanwhile have the
-// rights their connection was given. Any goroutine, but no loop: not from
-// inside a hook that runs there.
+// sessions a turn, so that clients do not notice; a session for which it panics
+// has no rights. Reauthorize returns when all loops are through, or with ctx.
+// Sessions that connect meanwhile have the rights their connection was given.
+// Any goroutine, but no loop: not from inside a hook that runs there.
 func (b *Broker) Reauthorize(ctx context.Context, replace func(c hook.Client, old hook.Rights) hook.Rights) error {
 	done := make(chan struct{}, len(b.loops))
 	for _, l := range b.loops {
@@ -269,18 +269,43 @@ func (l *loop) reauthorizeFrom(slot int, replace func(hook.Client, hook.Rights) 
 }
 
 func (l *loop) reauthorize(cl *client, replace func(hook.Client, hook.Rights) hook.Rights) {
-	now := replace(cl.identity(), cl.granted().rights)
+	now := l.replaced(cl, replace)
 	if now != nil || cl.ext != nil {
 		g := &cl.extend().grant
 		g.rights = now
 		g.receive, _ = now.(hook.ReceiveRights)
 	}
+	l.recheck(cl)
+}
+
+// recheck ends the subscriptions that cl may not have any more.
+func (l *loop) recheck(cl *client) {
 	for i := len(cl.subs) - 1; i >= 0; i-- { // removal moves the last one here
 		if s := &cl.subs[i]; !l.mayKeep(cl, s) {
 			l.unsubscribeOne(cl, []byte(s.filter))
 		}
 	}
 }
+
+// replaced asks replace for cl's rights; none at all when it panics.
+func (l *loop) replaced(cl *client, replace func(hook.Client, hook.Rights) hook.Rights) (now hook.Rights) {
+	asked := false
+	defer l.denyOnPanic(cl, &asked)
+	defer func() {
+		if !asked {
+			now = noRights{}
+		}
+	}()
+	now = replace(cl.identity(), cl.granted().rights)
+	asked = true
+	return now
+}
+
+// noRights are the rights of a session for which nobody could say others.
+type noRights struct{}
+
+func (noRights) May(hook.Action, []byte) bool { return false }
+func (noRights) MayReceive([]byte) bool       { return false }
 
 // mayKeep asks whether cl may still have s.
 func (l *loop) mayKeep(cl *client, s *subscription) (allowed bool) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
+	"github.com/wheelmq/wheelmq/engine/internal/invariant"
 )
 
 // deciderFunc is a hook.Decider.
@@ -264,5 +265,58 @@ func TestReauthorize(t *testing.T) {
 		if n := len(h.b.loops[p.env.loop.id].slots[0].subs); n != 1 {
 			t.Errorf("%d subscriptions are left, want 1", n)
 		}
+	})
+}
+
+// TestReauthorizePanics: who cannot be asked about loses all rights, others keep theirs.
+func TestReauthorizePanics(t *testing.T) {
+	if invariant.Enabled {
+		t.Skip("panics are not caught with invariants")
+	}
+	each(t, Options{}, func(t *testing.T, h *harness) {
+		p, q := h.client(codec.V5, "p").subscribed(filter("a", 0)), h.client(codec.V5, "q").subscribed(filter("a", 0))
+		done := make(chan struct{}, len(h.envs))
+		for _, l := range h.b.loops {
+			l.post(func(l *loop) {
+				l.reauthorizeFrom(0, func(c hook.Client, old hook.Rights) hook.Rights {
+					if c.ClientID == "p" {
+						panic("rights")
+					}
+					return old
+				}, done)
+			})
+		}
+		h.run()
+		if len(done) != len(h.envs) {
+			t.Fatalf("%d loops are through, want %d", len(done), len(h.envs))
+		}
+		q.send(publishPacket(codec.V5, "a", "x", 0, 0))
+		p.expect()
+		q.expect(`PUBLISH q0 r0 d0 "a" "x"`)
+		p.send(publishPacket(codec.V5, "a", "x", 1, 1))
+		p.expect(`PUBACK 1 87 {ReasonString="not allowed to publish there"}`)
+	})
+}
+
+// TestNarrowerRights: a client that comes back with narrower rights loses what they do not allow.
+func TestNarrowerRights(t *testing.T) {
+	mine := "b"
+	decide := deciderFunc(func(c *hook.Connect) (hook.Decision, error) {
+		if c.ClientID != "p" {
+			return hook.Decision{Verdict: hook.Accept}, nil
+		}
+		may := mine
+		return hook.Decision{Verdict: hook.Accept, Rights: rightsFunc(func(_ hook.Action, topic string) bool { return topic <= may })}, nil
+	})
+	each(t, Options{Hooks: []any{decide}}, func(t *testing.T, h *harness) {
+		mine = "b"
+		pub := h.client(codec.V5, "pub")
+		h.client(codec.V5, "p", keepFor(60)).subscribed(filter("a", 1), filter("b", 1)).cut()
+		mine = "a"
+		p := h.back(codec.V5, "p", keepFor(60))
+		pub.send(publishPacket(codec.V5, "b", "x", 0, 0), publishPacket(codec.V5, "a", "x", 0, 0))
+		p.expect(`PUBLISH q0 r0 d0 "a" "x"`)
+		p.send(unsubscribePacket(codec.V5, 1, "b"))
+		p.expect("UNSUBACK 1 [11]")
 	})
 }

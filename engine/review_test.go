@@ -1,14 +1,19 @@
 package engine
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
+	"github.com/wheelmq/wheelmq/engine/internal/certs/certtest"
 )
 
 // reviewer is both reviewers, and goes by what it is shown.
@@ -260,4 +265,49 @@ func TestReviewOverdue(t *testing.T) {
 	if _, err := late.connect("late", true, login("slow", "")); err == nil {
 		t.Error("a client came in whose hook did not answer")
 	}
+}
+
+// sleepyReviewer takes its time.
+type sleepyReviewer struct{}
+
+func (sleepyReviewer) ReviewPublish(context.Context, hook.Client, *hook.Publication) (hook.Outcome, error) {
+	time.Sleep(20 * time.Millisecond)
+	return hook.Outcome{}, nil
+}
+
+// TestPublishAndLeaveDuringReview is TestLeavesDuringReview with sockets.
+func TestPublishAndLeaveDuringReview(t *testing.T) {
+	a := certtest.New(t, "authority")
+	b := startBroker(t, Options{Hooks: []any{sleepyReviewer{}}, Listeners: []Listener{
+		{Name: "tcp", Address: "127.0.0.1:0", Anonymous: true},
+		{Name: "tls", Address: "127.0.0.1:0", Anonymous: true, TLS: serverTLS(a)},
+		{Name: "ws", Address: "127.0.0.1:0", Anonymous: true, WebSocket: &WebSocket{}},
+		{Name: "wss", Address: "127.0.0.1:0", Anonymous: true, WebSocket: &WebSocket{}, TLS: serverTLS(a)},
+	}})
+	sub := connectSocket(t, b, codec.V5, "sub", true).subscribe(filter("#", 0))
+	for _, l := range b.Listeners() {
+		conn, err := net.Dial("tcp", l.Addr.String())
+		must(t, err)
+		if l.Name == "tls" || l.Name == "wss" {
+			conn = tls.Client(conn, &tls.Config{RootCAs: a.Pool(), ServerName: "localhost"})
+		}
+		if l.Name == "ws" || l.Name == "wss" {
+			conn, err = upgrade(conn, "/mqtt", "mqtt")
+			must(t, err)
+		}
+		c := &socketClient{Conn: conn, t: t, v: codec.V5, br: bufio.NewReader(conn)}
+		_, err = c.connect(l.Name, true, willOf(codec.Will{Topic: []byte("will")}))
+		must(t, err)
+		for _, n := range []string{"1", "2", "3"} {
+			must(t, c.send(publishPacket(codec.V5, l.Name, n, 0, 0)))
+		}
+		must(t, c.send(disconnectPacket(codec.V5, 0)))
+		must(t, c.Close())
+		for _, n := range []string{"1", "2", "3"} {
+			sub.expect(fmt.Sprintf("PUBLISH q0 r0 d0 %q %q", l.Name, n))
+		}
+	}
+	eventually(t, 10*time.Second, "all but one connection gone", func() bool { return b.Connections() == 1 })
+	must(t, sub.send(publishPacket(codec.V5, "end", "", 0, 0)))
+	sub.expect(`PUBLISH q0 r0 d0 "end" ""`) // and no will before it
 }

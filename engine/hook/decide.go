@@ -55,7 +55,8 @@ type Decision struct {
 
 // Rights are what one session may do, made when it connects: rules that were
 // found once are asked on the loop for each PUBLISH and SUBSCRIBE, and for the
-// will when it fires. They stay with the session while its client is away.
+// will when it fires. They stay with the session while its client is away; when
+// it comes back with others, subscriptions that these do not allow end.
 // [Authorizer]s are asked as well.
 type Rights interface {
 	May(a Action, topic []byte) bool
