@@ -15,6 +15,8 @@ type authExchange struct {
 	cn    *connecting // of the CONNECT; nil when re-authenticating
 	again bool
 	busy  bool // a step is on its way off the loop
+
+	replaces uint32 // of the loop when it began
 }
 
 // beginAuth starts the exchange that the CONNECT asks for.
@@ -59,7 +61,7 @@ func (c *conn) auth(body []byte) {
 		}
 		cn := &hook.Connect{ClientID: c.cl.ClientID, UserName: c.cl.identity().UserName, Version: c.version,
 			RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr(), Listener: c.door().name, TLS: c.sock.TLS(), Proxied: c.proxied()}
-		c.ext.exchange = &authExchange{Exchange: h.Begin(cn), again: true}
+		c.ext.exchange = &authExchange{Exchange: h.Begin(cn), again: true, replaces: c.loop.replaces}
 	case a.Code == codec.ContinueAuthentication && c.ext.exchange != nil && !c.ext.exchange.busy:
 	default:
 		c.fail(codec.ProtocolError, "AUTH out of turn")
@@ -119,6 +121,9 @@ func (c *conn) stepped(x *authExchange, reply []byte, code codec.ReasonCode) {
 		c.ext.exchange = nil
 		if terms != nil {
 			c.agreeAgain(terms)
+			if x.replaces != c.loop.replaces {
+				c.loop.reauthorize(c.cl, c.loop.replace)
+			}
 		}
 		c.sendAuth(codec.Success, reply)
 	default:

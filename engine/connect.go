@@ -31,6 +31,7 @@ type connecting struct {
 	method          string
 	will            *will
 	reply           []byte         // Authentication Data for CONNACK
+	replaces        uint32         // of the loop when it came
 	terms           *hook.Decision // what a hook decided; nil: nothing
 }
 
@@ -74,7 +75,7 @@ func (c *conn) describe(p *codec.Connect) (*connecting, codec.ReasonCode, string
 		HasUserName: p.HasUserName, HasPassword: p.HasPassword, Version: p.Version,
 		CleanStart: p.CleanStart, KeepAlive: p.KeepAlive, RemoteAddr: c.sock.RemoteAddr(), LocalAddr: c.sock.LocalAddr(),
 		Listener: c.door().name, Anonymous: c.door().Anonymous, TLS: c.sock.TLS(), Proxied: c.proxied(),
-	}, keepAlive: p.KeepAlive}
+	}, keepAlive: p.KeepAlive, replaces: c.loop.replaces}
 	if code, detail := c.identify(cn); code.Failure() {
 		return nil, code, detail
 	}
@@ -303,7 +304,9 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 	if len(l.hooks.clients) > 0 {
 		l.tellConnected(c, cn, present)
 	}
-	if present && cn.terms != nil && cn.terms.Rights != nil {
+	if cn.replaces != l.replaces {
+		l.reauthorize(cl, l.replace) // it was decided by what stood before
+	} else if present && cn.terms != nil && cn.terms.Rights != nil {
 		l.recheck(cl)
 	}
 	c.connack(cn, present)

@@ -234,8 +234,8 @@ func (l *loop) checksDelivery(cl *client) bool {
 // the new rights and all Authorizers, end. replace is called on the loops, some
 // sessions a turn, so that clients do not notice; a session for which it panics
 // has no rights. Reauthorize returns when all loops are through, or with ctx.
-// Sessions that connect meanwhile have the rights their connection was given.
-// Any goroutine, but no loop: not from inside a hook that runs there.
+// Who is being decided on meanwhile is replaced too, when it comes in. Any
+// goroutine, but no loop: not from inside a hook that runs there.
 func (b *Broker) Reauthorize(ctx context.Context, replace func(c hook.Client, old hook.Rights) hook.Rights) error {
 	done := make(chan struct{}, len(b.loops))
 	for _, l := range b.loops {
@@ -255,6 +255,9 @@ func (b *Broker) Reauthorize(ctx context.Context, replace func(c hook.Client, ol
 const reauthorizeChunk = 256
 
 func (l *loop) reauthorizeFrom(slot int, replace func(hook.Client, hook.Rights) hook.Rights, done chan<- struct{}) {
+	if slot == 0 {
+		l.replaces, l.replace = l.replaces+1, replace
+	}
 	end := min(slot+reauthorizeChunk, len(l.slots))
 	for _, cl := range l.slots[slot:end] {
 		if cl.isSession() {

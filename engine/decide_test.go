@@ -320,3 +320,30 @@ func TestNarrowerRights(t *testing.T) {
 		p.expect("UNSUBACK 1 [11]")
 	})
 }
+
+// TestReauthorizeDuringDecision: rights that were found before they were
+// replaced do not stand when the client comes in after it.
+func TestReauthorizeDuringDecision(t *testing.T) {
+	var h *harness
+	old := rightsFunc(func(hook.Action, string) bool { return true })
+	narrow := func(hook.Client, hook.Rights) hook.Rights {
+		return rightsFunc(func(_ hook.Action, topic string) bool { return topic == "a" })
+	}
+	decide := deciderFunc(func(c *hook.Connect) (hook.Decision, error) {
+		if c.ClientID == "p" {
+			for _, l := range h.b.loops {
+				l.post(func(l *loop) { l.reauthorizeFrom(0, narrow, make(chan struct{}, 1)) })
+			}
+		}
+		return hook.Decision{Verdict: hook.Accept, Rights: old}, nil
+	})
+	each(t, Options{Hooks: []any{decide}}, func(t *testing.T, harness *harness) {
+		h = harness
+		p := h.client(codec.V5, "p")
+		p.send(subscribePacket(codec.V5, 1, filter("a", 0), filter("b", 0)))
+		p.expect("SUBACK 1 [00 87]")
+		q := h.client(codec.V5, "q") // decided on afterwards
+		q.send(subscribePacket(codec.V5, 1, filter("b", 0)))
+		q.expect("SUBACK 1 [00]")
+	})
+}

@@ -57,9 +57,11 @@ type loop struct {
 	extras     map[extraKey]*session.Extra // shared by the messages that carry them
 	counters   metrics.Counters
 	cell       metrics.Cell
-	sys        sysState         // loop 0 only
-	shownIn    hook.Publication // scratch, for interceptors
-	shownOut   hook.Delivery    // scratch, for interceptors
+	sys        sysState                                   // loop 0 only
+	shownIn    hook.Publication                           // scratch, for interceptors
+	shownOut   hook.Delivery                              // scratch, for interceptors
+	replaces   uint32                                     // how often rights were replaced
+	replace    func(hook.Client, hook.Rights) hook.Rights // the last of them; nil: none
 	stopping   bool
 	parting    parting                 // why the connection being served ends
 	doomed     []*conn                 // for which a hook panicked
