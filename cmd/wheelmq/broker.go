@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/wheelmq/wheelmq/cmd/internal/config"
 	"github.com/wheelmq/wheelmq/engine"
-	"github.com/wheelmq/wheelmq/engine/auth"
 )
 
 // stopTimeout bounds the clean stop after the first signal.
@@ -20,18 +20,22 @@ const stopTimeout = 10 * time.Second
 
 // runBroker runs the broker until a signal ends it.
 func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
-	log := newLogger(stderr, slog.Level(flags.logLevel), flags.logFormat)
-	options, note, err := brokerOptions(flags, newResolver())
+	options, note, list, err := brokerOptions(flags, newResolver())
 	if err != nil {
 		return err
 	}
+	log := newLogger(stderr, slog.Level(flags.logLevel), flags.logFormat)
 	options.Logger = log
 	files, err := raiseFileLimit()
 	if err != nil {
 		return err
 	}
-	if options.MaxConnections, err = connectionsFor(files); err != nil {
+	most, err := connectionsFor(files)
+	if err != nil {
 		return err
+	}
+	if options.MaxConnections <= 0 || options.MaxConnections > most {
+		options.MaxConnections = most
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -45,13 +49,13 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 		go servePprof(ctx, profiles, log)
 	}
 	processors := newProcessors(&options)
-	options.HandshakesBusy, flags.auth.HashesBusy = processors.busy, processors.busy
-	var users authFiles
-	if flags.auth.PasswordFile != "" || flags.auth.ACLFile != "" {
-		if users.Files, err = auth.Open(flags.auth); err != nil {
-			return &exitError{exitConfiguration, err}
-		}
-		options.Hooks = append(options.Hooks, users.Files)
+	options.HandshakesBusy = processors.busy
+	users, err := openUsers(list, processors.busy)
+	if err != nil {
+		return &exitError{exitConfiguration, err}
+	}
+	if users != nil {
+		options.Hooks = append(options.Hooks, users)
 	}
 	if err := options.Validate(); err != nil {
 		return &exitError{exitConfiguration, err}
@@ -62,7 +66,7 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	}
 	setProcessors(broker.Loops())
 	go new(tuner).run(ctx, broker.Connections)
-	reload := func() { users.reload(ctx, broker, log) }
+	reload := func() { reloadFiles(ctx, users, broker, log) }
 	return serve(broker, log, reload, func() {
 		report := startReport{
 			version: versionNumber(), loops: broker.Loops(), note: note,
@@ -75,48 +79,58 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	})
 }
 
-// authFiles is the password and ACL files, if there are any.
-type authFiles struct{ *auth.Files }
-
-// reload reads again what the broker reads from files. What cannot be read changes nothing.
-func (f authFiles) reload(ctx context.Context, b *engine.Broker, log *slog.Logger) {
-	ok := true
-	if err := b.ReloadTLS(); err != nil {
-		log.Error("certificates stay as they were", "error", err)
-		ok = false
+// brokerOptions turns flags into options, Logger and MaxConnections excepted; note is a line for the start report.
+func brokerOptions(flags *brokerFlags, r resolver) (options engine.Options, note string, list []config.Users, err error) {
+	if flags.config != "" {
+		options, list, err = configured(flags)
+		return options, "", list, err
 	}
-	if f.Files != nil {
-		if err := f.Reload(ctx, b); err != nil {
-			log.Error("users and rights stay as they were", "error", err)
-			ok = false
-		}
+	options = engine.Options{Loops: flags.loops, Version: versionNumber()}
+	if flags.auth.PasswordFile != "" || flags.auth.ACLFile != "" {
+		list = []config.Users{{Files: flags.auth}}
 	}
-	if ok {
-		log.Info("reloaded", "what", "certificates, users, rights")
-	}
+	options.Listeners, note, err = flagListeners(flags, r)
+	return options, note, list, err
 }
 
-// brokerOptions turns flags into options, Logger and MaxConnections excepted; note is a line for the start report.
-func brokerOptions(flags *brokerFlags, r resolver) (options engine.Options, note string, err error) {
-	options = engine.Options{Loops: flags.loops, Version: versionNumber()}
+// configured is what a configuration file says; flags that are not in one keep their meaning.
+func configured(flags *brokerFlags) (engine.Options, []config.Users, error) {
+	if len(flags.listen) > 0 || flags.auth.PasswordFile != "" || flags.auth.ACLFile != "" || flags.tls != (tlsFlags{}) || flags.allowAnonymous {
+		return engine.Options{}, nil, configurationError("with --config, listeners, users and certificates are said in the file")
+	}
+	m, err := config.ReadMosquitto(flags.config)
+	if err != nil {
+		return engine.Options{}, nil, &exitError{exitConfiguration, err}
+	}
+	if m.LogLevel != "" {
+		if err := flags.logLevel.Set(m.LogLevel); err != nil {
+			return engine.Options{}, nil, &exitError{exitConfiguration, err}
+		}
+	}
+	m.Options.Loops, m.Options.Version = flags.loops, versionNumber()
+	return m.Options, m.Users, nil
+}
+
+// flagListeners are the listeners that flags ask for; note is a line for the start report.
+func flagListeners(flags *brokerFlags, r resolver) (listeners []engine.Listener, note string, err error) {
 	p := policy{anonymous: flags.allowAnonymous, passwords: flags.auth.PasswordFile != "" || flags.tls.identity}
 	if p.tls, err = flags.tls.options(); err != nil {
-		return options, "", err
+		return nil, "", err
 	}
 	if len(flags.listen) == 0 {
-		options.Listeners, note = r.defaults()
-		for i := range options.Listeners {
-			options.Listeners[i].Anonymous = p.anonymous || !p.passwords
+		listeners, note = r.defaults()
+		for i := range listeners {
+			listeners[i].Anonymous = p.anonymous || !p.passwords
 		}
-		return options, note, nil
+		return listeners, note, nil
 	}
-	options.Listeners, err = r.listeners(flags.listen, p)
-	for i := range options.Listeners {
-		if flags.tls.identity && options.Listeners[i].TLS != nil {
-			options.Listeners[i].Identity = engine.IdentityCommonName
+	listeners, err = r.listeners(flags.listen, p)
+	for i := range listeners {
+		if flags.tls.identity && listeners[i].TLS != nil {
+			listeners[i].Identity = engine.IdentityCommonName
 		}
 	}
-	return options, "", err
+	return listeners, "", err
 }
 
 // startError says what to do about the usual reasons why a broker does not start.

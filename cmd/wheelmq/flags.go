@@ -13,6 +13,7 @@ import (
 
 // brokerFlags are the flags that run the broker, as given.
 type brokerFlags struct {
+	config         string
 	listen         endpointsFlag
 	allowAnonymous bool
 	auth           auth.Options
@@ -26,6 +27,7 @@ type brokerFlags struct {
 func (f *brokerFlags) register(set *pflag.FlagSet) {
 	f.logFormat = formatText
 	set.SortFlags = false
+	set.StringVarP(&f.config, "config", "c", "", "a mosquitto.conf; wheelmq config check says what becomes of each line of it")
 	set.Var(&f.listen, "listen", "listen on [SCHEME://]host:port; may be repeated (default 127.0.0.1:1883 and [::1]:1883);\n"+
 		"SCHEME is tcp, tls, ws or wss, for the latter two with a path; or unix://PATH")
 	set.BoolVar(&f.allowAnonymous, "allow-anonymous", false,

@@ -110,7 +110,7 @@ func (f *Files) Decide(ctx context.Context, c *hook.Connect) (hook.Decision, err
 	}
 	d := hook.Decision{Verdict: hook.Accept}
 	if s.acl != nil {
-		d.Rights = s.acl.Rights(c.UserName, c.ClientID)
+		d.Rights = f.rights(s, c.UserName, c.ClientID)
 	}
 	return d, nil
 }
@@ -159,12 +159,16 @@ func (f *Files) Reload(ctx context.Context, b Reauthorizer) error {
 	}
 	f.current.Store(s)
 	return b.Reauthorize(ctx, func(c hook.Client, old hook.Rights) hook.Rights {
-		if _, ours := old.(*Rights); !ours && old != nil {
-			return old
+		if r, ok := old.(*Rights); !ok || r.of != f {
+			return old // somebody else's
 		}
-		if s.acl == nil {
-			return nil
-		}
-		return s.acl.Rights(c.UserName, c.ClientID)
+		return f.rights(s, c.UserName, c.ClientID)
 	})
+}
+
+// rights are those that s gives a client; there is an ACL.
+func (f *Files) rights(s *state, user, clientID string) *Rights {
+	r := s.acl.Rights(user, clientID)
+	r.of = f
+	return r
 }

@@ -11,6 +11,7 @@ import (
 // loop, by that loop alone.
 type Rights struct {
 	rules []*Rule
+	of    *Files // that gave them; nil: none
 	// known is what the rules say of topics that were asked about: a client
 	// has few, and asks about them again and again.
 	known map[string]access

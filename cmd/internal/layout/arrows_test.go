@@ -35,9 +35,10 @@ var arrows = map[string][]string{
 	"engine/internal/foreign": {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
-	"cmd/wheelmq":         {"engine", "engine/auth", "engine/hook", "bench/load", "bench/report", "bench/compare"},
+	"cmd/wheelmq":         {"cmd/internal/config", "engine", "engine/auth", "engine/hook", "bench/load", "bench/report", "bench/compare"},
 	"cmd/internal/e2e":    {},
 	"cmd/internal/layout": {},
+	"cmd/internal/config": {"engine", "engine/auth", "codec"},
 	"bench/load":          {},
 	"bench/report":        {"bench/load"},
 	"bench/compare":       {"bench/load"},
