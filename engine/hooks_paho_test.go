@@ -81,10 +81,9 @@ var _ interface {
 	hook.EventHandler
 } = (*everyHook)(nil)
 
-// duringLife are the methods that a client has no part in, whenConnected all
-// others but those of enhanced authentication.
+// whenConnected are the methods that clients have a part in, whenChallenged
+// those of enhanced authentication.
 var (
-	duringLife    = []string{"ListenerClosed", "ListenerOpened", "LoadRetained", "Started", "Stopped"}
 	whenConnected = []string{"Acknowledged", "Authenticate", "Authorize", "AuthorizeDelivery", "Connected", "ConnectionAccepted",
 		"ConnectionRefused", "Decide", "Delivered", "Disconnected", "Dropped", "HandleEvent", "InterceptDelivery", "InterceptPacket",
 		"InterceptPublish", "InterceptSubscribe", "InterceptUnsubscribe", "May", "MayReceive", "NotConsumed", "Published",
