@@ -13,12 +13,15 @@
 // late: the broker has answered no by then.
 //
 // A hook may call every method of the broker that is for any goroutine, AddHook
-// and Publish included; what it asks for happens after it returned.
+// and Post included; what it asks for happens after it returned. Methods that
+// wait for the loops, such as Publish and Reauthorize, are for hooks off them.
 //
 // # When a hook fails
 //
 // A hook that panics is caught and logged. Where it decides the answer is no;
-// the connection it was called for is closed.
+// the connection it was called for is closed, but where a message is on its way
+// to a client: then the message is not delivered to it. Off the loops no answer
+// in time is a no too.
 //
 // # Coming from MQTTnet
 //
