@@ -21,6 +21,8 @@ var arrows = map[string][]string{
 	"engine/hook":               {"codec", "engine/message"},
 	"router":                    {"codec", "codec/topic"},
 	"router/retained":           {"codec/topic"},
+	"engine/store":              {"codec"},
+	"engine/store/storetest":    {"engine/store"}, // for tests
 
 	// 2
 	"engine": {
@@ -30,9 +32,10 @@ var arrows = map[string][]string{
 	},
 
 	// 3
-	"engine/auth":             {"engine/hook", "codec", "codec/topic"},
-	"engine/enginetest":       {"engine", "codec"},
-	"engine/internal/foreign": {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
+	"engine/store/pebblestore": {"engine/store"},
+	"engine/auth":              {"engine/hook", "codec", "codec/topic"},
+	"engine/enginetest":        {"engine", "codec"},
+	"engine/internal/foreign":  {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
 	"cmd/wheelmq":         {"cmd/internal/config", "engine", "engine/auth", "engine/hook", "bench/load", "bench/report", "bench/compare"},
@@ -52,6 +55,7 @@ var fences = map[string][]string{
 	"github.com/pires/go-proxyproto":          {"engine/internal/transport"},
 	"github.com/valyala/bytebufferpool":       {"engine", "engine/message", "engine/internal/transport"},
 	"github.com/cespare/xxhash/v2":            {"engine", "engine/internal/directory", "router", "router/retained"},
+	"github.com/cockroachdb/pebble/v2":        {"engine/store/pebblestore"},
 	"github.com/spf13/cobra":                  {"cmd/wheelmq"},
 	"github.com/spf13/pflag":                  {"cmd/wheelmq"},
 	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e", "engine"}, // engine: its examples

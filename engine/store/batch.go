@@ -1,0 +1,160 @@
+package store
+
+import "encoding/binary"
+
+// A Kind says what an [Op] does.
+type Kind uint8
+
+// The kinds, named as the methods of [Batch] that make them.
+const (
+	PutSession Kind = iota + 1
+	DeleteSession
+	PutSubscription
+	DeleteSubscription
+	Receive
+	Forget
+	PutMessage
+	Deliver
+	Advance
+	Finish
+	PutRetained
+	DeleteRetained
+)
+
+// An Op is one change, as a store reads it. Its slices are borrowed from the
+// batch.
+type Op struct {
+	Kind    Kind
+	Session SessionID // all but messages and retained ones
+	Message MessageID // PutMessage, Deliver; Advance, Finish: the one released, 0 none
+	At      Position  // Deliver, Finish; Advance: where it goes
+	From    Position  // Advance: where it was
+	Packet  uint16    // Receive, Forget
+	Name    []byte    // filter or topic name
+	Value   []byte    // encoded record
+}
+
+// A Batch is a list of changes that survive together. The zero value is empty.
+// It belongs to one goroutine at a time: the one that fills it, and the store
+// from Commit until done. What is put in is copied.
+type Batch struct {
+	// Level is what done shall mean.
+	Level Durability
+
+	buf     []byte
+	scratch []byte
+	n       int
+}
+
+// Len is the number of changes; Size their bytes.
+func (b *Batch) Len() int { return b.n }
+
+// Size is the number of bytes the changes take.
+func (b *Batch) Size() int { return len(b.buf) }
+
+// Reset empties the batch and keeps its memory, up to 1 MiB.
+func (b *Batch) Reset() {
+	if cap(b.buf) > 1<<20 {
+		b.buf = nil
+	}
+	b.buf, b.n = b.buf[:0], 0
+}
+
+// PutSession writes a session's own record, new or changed.
+func (b *Batch) PutSession(id SessionID, s *Session) {
+	b.scratch = s.append(b.scratch[:0])
+	b.add(Op{Kind: PutSession, Session: id, Value: b.scratch})
+}
+
+// DeleteSession ends a session with all that is kept for it.
+func (b *Batch) DeleteSession(id SessionID) { b.add(Op{Kind: DeleteSession, Session: id}) }
+
+// PutSubscription writes a subscription, new or changed.
+func (b *Batch) PutSubscription(id SessionID, s *Subscription) {
+	b.scratch = s.append(b.scratch[:0])
+	b.add(Op{Kind: PutSubscription, Session: id, Name: []byte(s.Filter), Value: b.scratch})
+}
+
+// DeleteSubscription removes a subscription.
+func (b *Batch) DeleteSubscription(id SessionID, filter string) {
+	b.add(Op{Kind: DeleteSubscription, Session: id, Name: []byte(filter)})
+}
+
+// Receive opens a QoS 2 packet identifier of the client's.
+func (b *Batch) Receive(id SessionID, packet uint16) {
+	b.add(Op{Kind: Receive, Session: id, Packet: packet})
+}
+
+// Forget closes it, at PUBREL.
+func (b *Batch) Forget(id SessionID, packet uint16) {
+	b.add(Op{Kind: Forget, Session: id, Packet: packet})
+}
+
+// PutMessage writes a message. It lasts while deliveries refer to it, which
+// begin in the same batch. Put again, it stays as it is.
+func (b *Batch) PutMessage(id MessageID, m *Message) {
+	b.scratch = m.append(b.scratch[:0])
+	b.add(Op{Kind: PutMessage, Message: id, Value: b.scratch})
+}
+
+// Deliver begins a delivery: queued, or in flight at once.
+func (b *Batch) Deliver(id SessionID, at Position, d *Delivery) {
+	b.scratch = d.append(b.scratch[:0])
+	b.add(Op{Kind: Deliver, Session: id, At: at, Message: d.Message, Value: b.scratch})
+}
+
+// Advance moves a delivery from one position to another, which may be the same,
+// and to another state: when it is sent, and at PUBREC, where release names its
+// message; otherwise release is 0.
+func (b *Batch) Advance(id SessionID, from, to Position, d *Delivery, release MessageID) {
+	b.scratch = d.append(b.scratch[:0])
+	b.add(Op{Kind: Advance, Session: id, From: from, At: to, Message: release, Value: b.scratch})
+}
+
+// Finish ends a delivery: acknowledged, dropped or expired. release is its
+// message, 0 after PUBREC.
+func (b *Batch) Finish(id SessionID, at Position, release MessageID) {
+	b.add(Op{Kind: Finish, Session: id, At: at, Message: release})
+}
+
+// PutRetained writes the retained message of m.Topic.
+func (b *Batch) PutRetained(m *Message) {
+	b.scratch = m.append(b.scratch[:0])
+	b.add(Op{Kind: PutRetained, Name: m.Topic, Value: b.scratch})
+}
+
+// DeleteRetained removes a retained message.
+func (b *Batch) DeleteRetained(topicName []byte) {
+	b.add(Op{Kind: DeleteRetained, Name: topicName})
+}
+
+// add appends the op in full: few fields are long, and one layout has no gaps.
+func (b *Batch) add(o Op) {
+	buf := append(b.buf, byte(o.Kind))
+	buf = binary.AppendUvarint(buf, uint64(o.Session))
+	buf = binary.AppendUvarint(buf, uint64(o.Message))
+	buf = binary.AppendUvarint(buf, uint64(o.At))
+	buf = binary.AppendUvarint(buf, uint64(o.From))
+	buf = binary.AppendUvarint(buf, uint64(o.Packet))
+	buf = appendString(buf, o.Name)
+	b.buf = appendString(buf, o.Value)
+	b.n++
+}
+
+// Each calls f for every change in order, until f answers an error.
+func (b *Batch) Each(f func(*Op) error) error {
+	d := decoder{rest: b.buf}
+	var o Op
+	for range b.n {
+		o = Op{Kind: Kind(d.byte()), Session: SessionID(d.uvarint()), Message: MessageID(d.uvarint()),
+			At: Position(d.uvarint()), From: Position(d.uvarint()), Packet: uint16(d.uvarint()),
+			Name: d.bytes(), Value: d.bytes()}
+		if d.bad {
+			panic("store: a batch was changed while it was the store's")
+		}
+		if err := f(&o); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,30 @@
+package store
+
+import "sync/atomic"
+
+// Failing is a Store whose commits fail while it is told so: for tests. What
+// fails does not reach the Store within.
+type Failing struct {
+	Store
+	broken atomic.Bool
+	busy   atomic.Bool
+}
+
+// Break makes commits fail with ErrUnavailable from now on; Refuse makes Commit
+// itself answer ErrBusy. Either ends with false.
+func (f *Failing) Break(on bool) { f.broken.Store(on) }
+
+// Refuse: see Break.
+func (f *Failing) Refuse(on bool) { f.busy.Store(on) }
+
+// Commit fails, or hands b on. A failing batch takes its turn among the others:
+// an empty one is committed in its place.
+func (f *Failing) Commit(b *Batch, done func(*Batch, error)) error {
+	if f.busy.Load() {
+		return ErrBusy
+	}
+	if !f.broken.Load() {
+		return f.Store.Commit(b, done)
+	}
+	return f.Store.Commit(&Batch{}, func(*Batch, error) { done(b, ErrUnavailable) })
+}

@@ -1,0 +1,356 @@
+package pebblestore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wheelmq/wheelmq/engine/store"
+)
+
+// A group is what one sync makes durable. Committer's.
+type group struct {
+	batch *pebble.Batch
+	key   []byte
+	value []byte
+	refs  map[store.MessageID]int64  // differences, of this group
+	put   map[store.MessageID][]byte // records, borrowed from the batches
+
+	// Sessions that were deleted; what still comes for them is dropped. Two
+	// generations, so that it is bounded: a change on its way for longer than
+	// two turns of deadFor is none.
+	dead, dying map[store.SessionID]struct{}
+	turned      time.Time
+
+	lookedAt time.Time
+}
+
+const deadFor = 5 * time.Minute
+
+// run is the committer.
+func (s *Store) run() {
+	defer close(s.stopped)
+	s.group.refs, s.group.put = map[store.MessageID]int64{}, map[store.MessageID][]byte{}
+	s.group.dead, s.group.turned = map[store.SessionID]struct{}{}, time.Now()
+	for {
+		s.mu.Lock()
+		commits, closed := s.pending, s.closed
+		s.pending = nil
+		s.mu.Unlock()
+		for len(commits) > 0 {
+			n, size := 0, 0
+			for n < len(commits) && (n == 0 || size+commits[n].b.Size() <= groupBytes) {
+				size += commits[n].b.Size()
+				n++
+			}
+			s.commitGroup(commits[:n], size)
+			commits = commits[n:]
+		}
+		s.mu.Lock()
+		more := len(s.pending) > 0
+		s.mu.Unlock()
+		if !more {
+			if closed {
+				return
+			}
+			s.await()
+		}
+	}
+}
+
+// await waits for work; while the store fails it looks whether that is over.
+func (s *Store) await() {
+	if !s.failed.Load() {
+		<-s.wake
+		return
+	}
+	retry := time.NewTimer(reopenEvery)
+	defer retry.Stop()
+	select {
+	case <-s.wake:
+	case <-retry.C:
+		_ = s.ready() // tells by State and log
+	}
+}
+
+func (s *Store) commitGroup(commits []commit, size int) {
+	err := s.ready()
+	if err == nil {
+		if err = s.write(commits); err != nil {
+			s.fail(err)
+			err = fmt.Errorf("pebblestore: %w: %w", store.ErrUnavailable, err)
+		}
+	}
+	s.mu.Lock()
+	s.bytes -= size
+	s.mu.Unlock()
+	for _, c := range commits {
+		c.done(c.b, err)
+	}
+}
+
+// ready answers why nothing can be written now, or nil.
+func (s *Store) ready() error {
+	g := &s.group
+	now := time.Now()
+	if now.Sub(g.turned) > deadFor {
+		g.dying, g.dead, g.turned = g.dead, map[store.SessionID]struct{}{}, now
+	}
+	wait := lookEvery
+	if s.db == nil {
+		wait = reopenEvery
+	}
+	if now.Sub(g.lookedAt) < wait {
+		if s.failed.Load() {
+			return store.ErrUnavailable
+		}
+		return nil
+	}
+	g.lookedAt = now
+	if free := s.free(); s.opts.Reserve > 0 && free < uint64(s.opts.Reserve) {
+		return s.unavailable(fmt.Errorf("%d bytes free, fewer than the reserve of %d", free, s.opts.Reserve))
+	}
+	if s.db == nil {
+		db, err := s.openDB()
+		if err != nil {
+			return s.unavailable(err)
+		}
+		s.using.Lock()
+		s.db = db
+		s.using.Unlock()
+	}
+	if s.failed.Swap(false) {
+		s.opts.Logger.Info("store: keeps messages again", "dir", s.dir)
+	}
+	return nil
+}
+
+// free is the free space; where it cannot be told there is enough.
+func (s *Store) free() uint64 {
+	u, err := s.opts.fs.GetDiskUsage(s.dir)
+	if err != nil {
+		return 1 << 62
+	}
+	return u.AvailBytes
+}
+
+func (s *Store) unavailable(err error) error {
+	if !s.failed.Swap(true) {
+		s.opts.Logger.Error("store: cannot keep messages now", "dir", s.dir, "error", err)
+	}
+	return fmt.Errorf("pebblestore: %w: %w", store.ErrUnavailable, err)
+}
+
+// fail closes the database after a write that failed: nothing that Pebble has
+// in memory is to be trusted then. ready opens it again.
+func (s *Store) fail(err error) {
+	_ = s.unavailable(err)
+	s.group.lookedAt = time.Now()
+	s.using.Lock()
+	defer s.using.Unlock()
+	if err := s.closeDB(); err != nil {
+		s.opts.Logger.Warn("store: closing after a failed write", "dir", s.dir, "error", err)
+	}
+	s.db = nil
+}
+
+// write makes commits durable together.
+func (s *Store) write(commits []commit) error {
+	g := &s.group
+	g.batch = s.db.NewBatch()
+	defer func() {
+		clear(g.refs)
+		clear(g.put)
+		g.batch = nil
+	}()
+	level := pebble.NoSync
+	for _, c := range commits {
+		if c.b.Level != store.Received {
+			level = pebble.Sync
+		}
+		if err := c.b.Each(s.add); err != nil {
+			return err
+		}
+	}
+	if err := s.count(); err != nil {
+		return err
+	}
+	return s.apply(g.batch, level)
+}
+
+func (s *Store) apply(b *pebble.Batch, level *pebble.WriteOptions) (err error) {
+	if b.Empty() {
+		return nil
+	}
+	defer recovered(&err)
+	return s.db.Apply(b, level)
+}
+
+// add translates one change.
+func (s *Store) add(o *store.Op) error {
+	g := &s.group
+	b := g.batch
+	switch o.Kind {
+	case store.PutMessage:
+		g.put[o.Message] = o.Value
+		return nil
+	case store.PutRetained:
+		g.key = appendRetained(g.key[:0], o.Name)
+		return b.Set(g.key, o.Value, nil)
+	case store.DeleteRetained:
+		g.key = appendRetained(g.key[:0], o.Name)
+		return b.Delete(g.key, nil)
+	}
+	if g.isDead(o.Session) {
+		return nil
+	}
+	switch o.Kind {
+	case store.PutSession:
+		g.key = append(appendSession(g.key[:0], o.Session), partOwn)
+		return b.Set(g.key, o.Value, nil)
+	case store.DeleteSession:
+		return s.deleteSession(o.Session)
+	case store.PutSubscription, store.DeleteSubscription:
+		g.key = append(append(appendSession(g.key[:0], o.Session), partSubscription), o.Name...)
+		if o.Kind == store.DeleteSubscription {
+			return b.Delete(g.key, nil)
+		}
+		return b.Set(g.key, o.Value, nil)
+	case store.Receive:
+		return b.Set(appendReceived(g.key[:0], o.Session, o.Packet), nil, nil)
+	case store.Forget:
+		return b.Delete(appendReceived(g.key[:0], o.Session, o.Packet), nil)
+	default:
+		return g.deliver(o)
+	}
+}
+
+// deliver translates the changes of deliveries.
+func (g *group) deliver(o *store.Op) error {
+	switch o.Kind {
+	case store.Deliver:
+		g.refs[o.Message]++
+		return g.place(o)
+	case store.Advance, store.Finish:
+		if o.Message != 0 {
+			g.refs[o.Message]--
+		}
+		from := o.From
+		if o.Kind == store.Finish {
+			from = o.At
+		}
+		// Where it was is not told: one of these two is no more than a mark.
+		if err := g.batch.Delete(appendQueued(g.key[:0], o.Session, from), nil); err != nil {
+			return err
+		}
+		if err := g.batch.Delete(appendInFlight(g.key[:0], o.Session, from), nil); err != nil || o.Kind == store.Finish {
+			return err
+		}
+		return g.place(o)
+	default:
+		return fmt.Errorf("unknown change %d", o.Kind)
+	}
+}
+
+// place writes a delivery where its state belongs.
+func (g *group) place(o *store.Op) error {
+	d, err := store.DecodeDelivery(o.Value)
+	if err != nil {
+		return err
+	}
+	if d.State == store.Queued {
+		g.key = appendQueued(g.key[:0], o.Session, o.At)
+	} else {
+		g.key = appendInFlight(g.key[:0], o.Session, o.At)
+	}
+	return g.batch.Set(g.key, o.Value, nil)
+}
+
+func (g *group) isDead(id store.SessionID) bool {
+	_, dead := g.dead[id]
+	if !dead {
+		_, dead = g.dying[id]
+	}
+	return dead
+}
+
+// count writes what this group changed about messages and their counts.
+func (s *Store) count() error {
+	g := &s.group
+	for id := range g.put {
+		g.refs[id] += 0 // so that one loop sees it
+	}
+	for id, n := range g.refs {
+		if err := s.countOne(id, n, g.put[id]); err != nil {
+			return err
+		}
+	}
+	clear(g.refs)
+	clear(g.put)
+	return nil
+}
+
+// countOne adds n to the count of a message, which record makes where it is not
+// there; without references it goes.
+func (s *Store) countOne(id store.MessageID, n int64, record []byte) error {
+	g := &s.group
+	g.key = appendCount(g.key[:0], id)
+	had, err := s.number(g.key)
+	if err != nil {
+		return err
+	}
+	now := int64(had) + n
+	switch {
+	case now > 0 && (had > 0 || record != nil):
+		if n != 0 {
+			g.value = binary.AppendUvarint(g.value[:0], uint64(now))
+			if err := g.batch.Set(g.key, g.value, nil); err != nil {
+				return err
+			}
+		}
+		if had == 0 {
+			return g.batch.Set(appendMessage(g.key[:0], id), record, nil)
+		}
+	case had > 0:
+		if err := g.batch.Delete(g.key, nil); err != nil {
+			return err
+		}
+		return g.batch.Delete(appendMessage(g.key[:0], id), nil)
+	}
+	return nil
+}
+
+// deleteSession deletes what is kept for a session. What this group has done
+// until now is written first, without waiting, for its deliveries to be found:
+// it is not lost alone, since it is ahead in the same log.
+func (s *Store) deleteSession(id store.SessionID) error {
+	g := &s.group
+	if err := s.count(); err != nil {
+		return err
+	}
+	if err := s.apply(g.batch, pebble.NoSync); err != nil {
+		return err
+	}
+	g.batch = s.db.NewBatch()
+	g.dead[id] = struct{}{}
+	for _, prefix := range [][]byte{appendQueue(nil, id), append(appendSession(nil, id), partInFlight)} {
+		err := s.each(prefix, func(_, value []byte) error {
+			d, err := store.DecodeDelivery(value)
+			if err == nil && d.Message != 0 {
+				g.refs[d.Message]--
+			}
+			return nil // damaged: gone all the same
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, prefix := range [][]byte{appendQueue(nil, id), appendSession(nil, id)} {
+		if err := g.batch.DeleteRange(prefix, after(prefix), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

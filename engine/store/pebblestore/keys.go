@@ -1,0 +1,77 @@
+package pebblestore
+
+import (
+	"encoding/binary"
+
+	"github.com/wheelmq/wheelmq/engine/store"
+)
+
+// formatVersion is of the layout of keys; package comment.
+const formatVersion = 1
+
+var (
+	keyFormat = []byte("mformat")
+	keyEpoch  = []byte("mepoch")
+)
+
+// The parts of a session.
+const (
+	partOwn byte = iota
+	partSubscription
+	partReceived
+	partInFlight
+)
+
+const sessionPrefix = 2 + 8 // bytes of a key before the part
+
+// hashID spreads sessions, whose identifiers follow each other.
+func hashID(id store.SessionID) byte { return byte(uint64(id) * 0x9E3779B97F4A7C15 >> 56) }
+
+func hashTopic(name []byte) byte {
+	h := uint32(2166136261) // FNV-1a
+	for _, c := range name {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return byte(h >> 24)
+}
+
+func appendSession(b []byte, id store.SessionID) []byte {
+	return binary.BigEndian.AppendUint64(append(b, 's', hashID(id)), uint64(id))
+}
+
+func appendQueue(b []byte, id store.SessionID) []byte {
+	return binary.BigEndian.AppendUint64(append(b, 'q'), uint64(id))
+}
+
+func appendQueued(b []byte, id store.SessionID, at store.Position) []byte {
+	return binary.BigEndian.AppendUint64(appendQueue(b, id), uint64(at))
+}
+
+func appendInFlight(b []byte, id store.SessionID, at store.Position) []byte {
+	return binary.BigEndian.AppendUint64(append(appendSession(b, id), partInFlight), uint64(at))
+}
+
+func appendReceived(b []byte, id store.SessionID, packet uint16) []byte {
+	return binary.BigEndian.AppendUint16(append(appendSession(b, id), partReceived), packet)
+}
+
+func appendMessage(b []byte, id store.MessageID) []byte {
+	return binary.BigEndian.AppendUint64(append(b, 'p'), uint64(id))
+}
+
+func appendCount(b []byte, id store.MessageID) []byte {
+	return binary.BigEndian.AppendUint64(append(b, 'c'), uint64(id))
+}
+
+func appendRetained(b, name []byte) []byte { return append(append(b, 'r', hashTopic(name)), name...) }
+
+// after is the first key behind all that begin with prefix.
+func after(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil // no bound
+}

@@ -1,0 +1,191 @@
+package pebblestore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wheelmq/wheelmq/engine/store"
+)
+
+// each calls f with all that begins with prefix, borrowed. The caller is the
+// committer or holds using.
+func (s *Store) each(prefix []byte, f func(key, value []byte) error) error {
+	return s.between(prefix, after(prefix), f)
+}
+
+func (s *Store) between(lower, upper []byte, f func(key, value []byte) error) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		var value []byte
+		if value, err = it.ValueAndErr(); err == nil {
+			err = f(it.Key(), value)
+		}
+	}
+	return errors.Join(err, it.Close())
+}
+
+// Load implements store.Store: the parts of a byte's hash, as many at once as
+// there are processors.
+func (s *Store) Load(ctx context.Context, l store.Loader) error {
+	s.using.RLock()
+	defer s.using.RUnlock()
+	if s.db == nil {
+		return store.ErrUnavailable
+	}
+	parts := make(chan int, 256)
+	for i := range 256 {
+		parts <- i
+	}
+	close(parts)
+	var wait sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	errs := make([]error, workers)
+	for w := range workers {
+		wait.Go(func() {
+			for i := range parts {
+				if err := errors.Join(ctx.Err(), s.loadSessions(byte(i), l), s.loadRetained(byte(i), l)); err != nil {
+					errs[w] = err
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *Store) loadRetained(part byte, l store.Loader) error {
+	return s.each([]byte{'r', part}, func(key, value []byte) error {
+		m, err := store.DecodeMessage(value)
+		if err != nil {
+			l.Damaged(fmt.Sprintf("retained message %q", key[2:]), err)
+			return nil
+		}
+		l.Retained(&m)
+		return nil
+	})
+}
+
+// loadSessions collects what follows under one session's keys.
+func (s *Store) loadSessions(part byte, l store.Loader) error {
+	var (
+		id   store.SessionID
+		now  *store.Loaded
+		will []byte // backs the will of now
+	)
+	give := func() {
+		if now != nil {
+			l.Session(id, now)
+			now = nil
+		}
+	}
+	err := s.each([]byte{'s', part}, func(key, value []byte) error {
+		if len(key) <= sessionPrefix {
+			l.Damaged(fmt.Sprintf("key %x", key), store.ErrRecord)
+			return nil
+		}
+		k := store.SessionID(binary.BigEndian.Uint64(key[2:]))
+		if key[sessionPrefix] == partOwn {
+			give()
+			will = append(will[:0], value...)
+			own, err := store.DecodeSession(will)
+			if err != nil {
+				l.Damaged(fmt.Sprintf("session %d", k), err)
+				return nil
+			}
+			id, now = k, &store.Loaded{Session: own}
+			return nil
+		}
+		if now == nil || k != id {
+			return nil // of a session that is damaged, or was deleted before this arrived
+		}
+		if err := s.loadPart(now, key[sessionPrefix], key[sessionPrefix+1:], value); err != nil {
+			l.Damaged(fmt.Sprintf("session %d of %q, part %d", id, now.ClientID, key[sessionPrefix]), err)
+		}
+		return nil
+	})
+	give()
+	return err
+}
+
+func (s *Store) loadPart(to *store.Loaded, part byte, key, value []byte) error {
+	switch {
+	case part == partSubscription:
+		sub, err := store.DecodeSubscription(value)
+		if err != nil {
+			return err
+		}
+		to.Subscriptions = append(to.Subscriptions, sub)
+	case part == partReceived && len(key) == 2:
+		to.Received = append(to.Received, binary.BigEndian.Uint16(key))
+	case part == partInFlight && len(key) == 8:
+		d, err := store.DecodeDelivery(value)
+		if err != nil {
+			return err
+		}
+		f := store.InFlight{Position: store.Position(binary.BigEndian.Uint64(key)), Delivery: d}
+		if d.Message != 0 {
+			m, err := s.message(d.Message)
+			if err != nil {
+				return err
+			}
+			f.Message = m
+		}
+		to.InFlight = append(to.InFlight, f)
+	default:
+		return store.ErrRecord
+	}
+	return nil
+}
+
+// message reads one, copied.
+func (s *Store) message(id store.MessageID) (store.Message, error) {
+	value, closer, err := s.db.Get(appendMessage(nil, id))
+	if err != nil {
+		return store.Message{}, fmt.Errorf("%w: message %d: %w", store.ErrRecord, id, err)
+	}
+	defer closer.Close()
+	return store.DecodeMessage(bytes.Clone(value))
+}
+
+// ReadQueue implements store.Store. A delivery that is damaged, or whose
+// message is, is passed over and logged.
+func (s *Store) ReadQueue(id store.SessionID, behind store.Position, f func(store.Position, *store.Delivery, *store.Message) bool) error {
+	s.using.RLock()
+	defer s.using.RUnlock()
+	if s.db == nil {
+		return store.ErrUnavailable
+	}
+	end := after(appendQueue(nil, id))
+	err := s.between(appendQueued(nil, id, behind+1), end, func(key, value []byte) error {
+		d, err := store.DecodeDelivery(value)
+		var m store.Message
+		if err == nil {
+			m, err = s.message(d.Message)
+		}
+		if err != nil {
+			s.opts.Logger.Error("store: a queued message is damaged", "dir", s.dir, "session", uint64(id), "error", err)
+			return nil
+		}
+		if !f(store.Position(binary.BigEndian.Uint64(key[9:])), &d, &m) {
+			return errStop
+		}
+		return nil
+	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+var errStop = errors.New("stop")

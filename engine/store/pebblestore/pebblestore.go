@@ -1,0 +1,242 @@
+package pebblestore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/wheelmq/wheelmq/engine/store"
+)
+
+// Options of a store; the zero value works.
+type Options struct {
+	// Reserve is how many bytes must be free on the disk for commits to be
+	// taken; 0: 64 MiB, negative: any.
+	Reserve int64
+	// PendingBytes bounds what waits to be committed; 0: 256 MiB.
+	PendingBytes int
+	// Logger; nil: slog.Default().
+	Logger *slog.Logger
+
+	fs vfs.FS // tests
+}
+
+const (
+	defaultReserve = 64 << 20
+	defaultPending = 256 << 20
+	lookEvery      = 100 * time.Millisecond // at the free space
+	reopenEvery    = time.Second
+	groupBytes     = 4 << 20 // a group is closed when it has as much
+)
+
+// Store is a store.Store in one directory.
+type Store struct {
+	// immutable
+	dir   string
+	opts  Options
+	epoch uint64
+	lock  *pebble.Lock
+
+	// committer's, and read under using
+	using sync.RWMutex // held for reading by whoever reads db
+	db    *pebble.DB   // nil while it could not be opened again
+
+	mu      sync.Mutex
+	pending []commit
+	bytes   int // of pending and of the group that is committed
+	closed  bool
+
+	wake    chan struct{}
+	stopped chan struct{}
+	failed  atomic.Bool // what State tells
+
+	group group // committer's
+}
+
+type commit struct {
+	b    *store.Batch
+	done func(*store.Batch, error)
+}
+
+// Open opens the store in dir, and makes it where there is none. An error wraps
+// store.ErrNewerFormat where a newer version of this program wrote it.
+func Open(dir string, opts Options) (*Store, error) {
+	if opts.Reserve == 0 {
+		opts.Reserve = defaultReserve
+	}
+	if opts.PendingBytes == 0 {
+		opts.PendingBytes = defaultPending
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	if opts.fs == nil {
+		opts.fs = vfs.Default
+	}
+	s := &Store{dir: dir, opts: opts, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	if err := s.begin(); err != nil {
+		return nil, fmt.Errorf("pebblestore: %s: %w", dir, err)
+	}
+	go s.run()
+	return s, nil
+}
+
+func (s *Store) begin() error {
+	if err := s.opts.fs.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	lock, err := pebble.LockDirectory(s.dir, s.opts.fs)
+	if err != nil {
+		return fmt.Errorf("in use by another process? %w", err)
+	}
+	s.lock = lock
+	if s.db, err = s.openDB(); err == nil {
+		if err = s.nextEpoch(); err != nil {
+			err = errors.Join(err, s.db.Close())
+		}
+	}
+	if err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	return nil
+}
+
+func (s *Store) openDB() (db *pebble.DB, err error) {
+	defer recovered(&err)
+	return pebble.Open(s.dir, &pebble.Options{
+		FS:                    s.opts.fs,
+		Lock:                  s.lock,
+		FormatMajorVersion:    pebble.FormatNewest,
+		MemTableSize:          32 << 20,
+		L0CompactionThreshold: 4,
+		L0StopWritesThreshold: 24,
+		Logger:                logger{s.opts.Logger},
+	})
+}
+
+// nextEpoch checks the format and begins a new range of identifiers.
+func (s *Store) nextEpoch() error {
+	format, err := s.number(keyFormat)
+	if err != nil {
+		return err
+	}
+	if format > formatVersion {
+		return fmt.Errorf("%w: format %d, this one knows %d", store.ErrNewerFormat, format, formatVersion)
+	}
+	if s.epoch, err = s.number(keyEpoch); err != nil {
+		return err
+	}
+	s.epoch++
+	b := s.db.NewBatch()
+	defer b.Close()
+	b.Set(keyFormat, binary.AppendUvarint(nil, formatVersion), nil)
+	b.Set(keyEpoch, binary.AppendUvarint(nil, s.epoch), nil)
+	return s.apply(b, pebble.Sync)
+}
+
+// number is the value of key, 0 where it is not there.
+func (s *Store) number(key []byte) (uint64, error) {
+	value, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer closer.Close()
+	n, size := binary.Uvarint(value)
+	if size <= 0 {
+		return 0, fmt.Errorf("%w: %s", store.ErrRecord, key)
+	}
+	return n, nil
+}
+
+// First is where the identifiers of this opening begin.
+func (s *Store) First() uint64 { return s.epoch << 40 }
+
+// Available reports whether commits are taken just now.
+func (s *Store) Available() bool { return !s.failed.Load() }
+
+// Commit implements store.Store.
+func (s *Store) Commit(b *store.Batch, done func(*store.Batch, error)) error {
+	s.mu.Lock()
+	switch {
+	case s.closed:
+		s.mu.Unlock()
+		return store.ErrClosed
+	case s.bytes > 0 && s.bytes+b.Size() > s.opts.PendingBytes:
+		s.mu.Unlock()
+		return store.ErrBusy
+	}
+	s.bytes += b.Size()
+	s.pending = append(s.pending, commit{b, done})
+	s.mu.Unlock()
+	s.poke()
+	return nil
+}
+
+func (s *Store) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Close implements store.Store.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	again := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if again {
+		return store.ErrClosed
+	}
+	s.poke()
+	<-s.stopped
+	s.using.Lock()
+	defer s.using.Unlock()
+	var err error
+	if s.db != nil {
+		err = s.closeDB()
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+func (s *Store) closeDB() (err error) {
+	defer recovered(&err)
+	return s.db.Close()
+}
+
+// logger passes Pebble's lines on. What Pebble calls fatal must not end the
+// process of whoever embeds it: it panics, and apply answers an error.
+type logger struct{ to *slog.Logger }
+
+type fatal struct{ what string }
+
+func (l logger) Infof(format string, args ...any) {
+	l.to.Debug("store", "pebble", fmt.Sprintf(format, args...))
+}
+
+func (l logger) Errorf(format string, args ...any) {
+	l.to.Error("store", "pebble", fmt.Sprintf(format, args...))
+}
+
+func (l logger) Fatalf(format string, args ...any) { panic(fatal{fmt.Sprintf(format, args...)}) }
+
+// recovered makes an error of what Pebble calls fatal.
+func recovered(err *error) {
+	switch r := recover().(type) {
+	case nil:
+	case fatal:
+		*err = errors.New(r.what)
+	default:
+		panic(r)
+	}
+}

@@ -1,0 +1,78 @@
+package store
+
+import (
+	"context"
+	"errors"
+)
+
+// A Durability is what a commit has to outlive.
+type Durability uint8
+
+// The levels. A store may give more than was asked for.
+const (
+	Synced   Durability = iota // loss of power
+	Written                    // the end of the process
+	Received                   // nothing yet: done may be called before anything is written
+)
+
+// Errors that callers tell apart; stores wrap them.
+var (
+	// ErrBusy: as much waits to be committed as may. From Commit.
+	ErrBusy = errors.New("store: too much waits to be committed")
+	// ErrUnavailable: full, read-only, failing or away. Recovers by itself.
+	ErrUnavailable = errors.New("store: cannot keep anything now")
+	// ErrClosed: after Close.
+	ErrClosed = errors.New("store: closed")
+	// ErrNewerFormat: written by a newer version of this program.
+	ErrNewerFormat = errors.New("store: written by a newer version")
+)
+
+// A Store keeps what survives the process. Any goroutine may call any method;
+// package comment: order and ownership.
+type Store interface {
+	// First is the lowest identifier that was never used in this store:
+	// sessions, messages and positions are drawn from there upwards.
+	First() uint64
+
+	// Commit takes b, and calls done when it is as durable as b.Level says, or
+	// cannot be. It never blocks. An error (ErrBusy, ErrClosed) leaves b the
+	// caller's and done uncalled.
+	Commit(b *Batch, done func(*Batch, error)) error
+
+	// Load hands every session and every retained message to l, from several
+	// goroutines. Once, before the first Commit. What is damaged is put aside
+	// and told to l. It may read for long: not on a loop.
+	Load(ctx context.Context, l Loader) error
+
+	// ReadQueue calls f with the queued deliveries of a session behind
+	// position after, in order, until f answers false. Those in flight came
+	// with Load. What f is given is borrowed. Not on a loop.
+	ReadQueue(id SessionID, after Position, f func(Position, *Delivery, *Message) bool) error
+
+	// Close commits what waits and closes. Commit answers ErrClosed then.
+	Close() error
+}
+
+// A Loader takes in what a store kept. Its methods are called concurrently.
+// Messages are borrowed.
+type Loader interface {
+	Session(id SessionID, s *Loaded)
+	Retained(m *Message)
+	Damaged(what string, err error)
+}
+
+// Loaded is a session as Load hands it over; the caller's to keep, but for
+// messages, which are borrowed.
+type Loaded struct {
+	Session
+	Subscriptions []Subscription
+	Received      []uint16   // QoS 2 packet identifiers of the client's
+	InFlight      []InFlight // in the order of sending
+}
+
+// InFlight is a delivery that was sent and not finished.
+type InFlight struct {
+	Position Position
+	Delivery Delivery
+	Message  Message // zero in AwaitPubcomp
+}
