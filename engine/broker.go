@@ -48,6 +48,7 @@ type Broker struct {
 	messages      message.Shared
 	hooks         hooks
 	off           offLoop
+	durable       *durable // nil: memory only
 	eventsDropped atomic.Uint64
 
 	server  *transport.Server // set by Start
@@ -94,6 +95,9 @@ func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 		}
 	}
 	now := clk.Now()
+	if o.Store != nil {
+		b.durable = newDurable(o.Store, now)
+	}
 	for i := range o.Loops {
 		b.loops = append(b.loops, newLoop(b, i, now))
 	}
@@ -104,6 +108,9 @@ func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 func (b *Broker) Start() error {
 	if b.server != nil {
 		return errors.New("engine: broker was started before")
+	}
+	if err := b.loadStore(); err != nil {
+		return err
 	}
 	if err := b.loadRetained(); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/internal/wheel"
 	"github.com/wheelmq/wheelmq/engine/message"
+	"github.com/wheelmq/wheelmq/engine/store"
 	"github.com/wheelmq/wheelmq/router"
 )
 
@@ -19,13 +20,14 @@ import (
 type client struct {
 	session.Session
 	ref    router.Ref
-	conn   *conn          // nil while absent
-	subs   []subscription // in no order; see subscriptions.go
-	ext    *clientExt     // what most sessions do not need; nil for these
-	expiry uint32         // Session Expiry Interval, seconds; expiryNever
-	shares bool           // has, or had, shared subscriptions
-	told   memberState    // what these were told last
-	known  bool           // hooks were told that it exists
+	conn   *conn           // nil while absent
+	subs   []subscription  // in no order; see subscriptions.go
+	ext    *clientExt      // what most sessions do not need; nil for these
+	stored store.SessionID // in the store; 0: ends with its connection, or there is no store
+	expiry uint32          // Session Expiry Interval, seconds; expiryNever
+	shares bool            // has, or had, shared subscriptions
+	told   memberState     // what these were told last
+	known  bool            // hooks were told that it exists
 }
 
 // memberState is what the shared subscriptions are to know of their member.
@@ -171,12 +173,14 @@ func (l *loop) goAway(cl *client) {
 		}
 	}
 	if willAt == 0 && endAt == 0 {
+		l.keepSession(cl)
 		return
 	}
 	a := &away{willAt: willAt, endAt: endAt}
 	a.timer.Owner = cl
 	cl.extend().away = a
 	l.awayTimers.Arm(&a.timer, a.next())
+	l.keepSession(cl)
 }
 
 // awayTimes are the timers of a session without a connection; nil when none run.
@@ -243,6 +247,9 @@ func (l *loop) endSession(cl *client) {
 		}
 		o.Message.Release(l.pool)
 	})
+	if cl.stored != 0 {
+		l.change(nil).DeleteSession(cl.stored)
+	}
 	l.b.full.clear(cl)
 	l.endMove(cl)
 	l.vacate(cl)

@@ -53,6 +53,8 @@ type conn struct {
 	marked    uint32 // turn in which it last got frames to write
 	openedAt  uint32 // loop tick of its CONNACK
 	keepAlive uint16 // seconds; 0 off
+	gate      uint64 // output waits until this batch is committed
+	gated     bool   // in loop.commits.gated
 	state     connState
 	version   codec.Version // 0 until CONNECT
 	index     uint32        // in loop.conns
@@ -446,6 +448,13 @@ func (c *conn) sent(t codec.PacketType) { c.loop.counters.PacketsSent[t]++ }
 func (c *conn) writeOut() {
 	out := c.out
 	if out == nil || c.state == connClosed {
+		return
+	}
+	if c.gate > c.loop.commits.committed && c.waits() {
+		if len(out.B) > 4*c.loop.b.opts.OutboundBytes+c.loop.b.opts.MaximumPacketSize {
+			c.loop.counters.OutputOverflows++
+			c.drop("more waits for the store than may")
+		}
 		return
 	}
 	c.out = nil

@@ -293,6 +293,7 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 	if cn.will != nil {
 		cl.extend().will = cn.will
 	}
+	l.keepSession(cl)
 	l.counters.Connects++
 	l.counters.Connected++
 	c.openedAt = l.ticks

@@ -29,6 +29,9 @@ func (l *loop) fanOut(p *publication, subs []router.Subscriber) {
 
 // sendToMember delivers p to one member of a shared subscription.
 func (l *loop) sendToMember(p *publication, m *router.Member) {
+	if p.qos > 0 && l.b.durable != nil {
+		l.keepFor(p, &m.Subscriber)
+	}
 	if m.Loop == l.id {
 		l.deliverOne(p, &m.Subscriber, m, false)
 		return
@@ -72,6 +75,7 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		return
 	}
 	if p.expires != 0 && p.expires < l.now { // between loops, or held for a session on the move
+		l.unkeep(cl, p)
 		l.drop(metrics.DropExpired, cl, p.topic) // [MQTT-3.3.2-5]
 		return
 	}
@@ -85,6 +89,7 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		}
 	}
 	if l.checksDelivery(cl) && !l.mayGet(cl, p.topic) {
+		l.unkeep(cl, p)
 		return
 	}
 	retain := p.retain && s.Flags&router.RetainAsPublished != 0
@@ -92,9 +97,14 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 	if l.asks&onDelivery != 0 {
 		changed, ok := l.interceptDelivery(cl, p, qos, retain)
 		if !ok {
+			l.unkeep(cl, p)
 			return
 		}
 		if changed != nil {
+			l.unkeep(cl, p)
+			if cl.stored != 0 {
+				l.keepFor(changed, s)
+			}
 			l.deliverAs(cl, changed, s, origin, qos, retain)
 			l.done(changed)
 			return
@@ -146,11 +156,16 @@ func (l *loop) deliverQoS0(cl *client, p *publication, s *router.Subscriber, ret
 // its own when the session keeps the message.
 func (l *loop) offer(cl *client, o session.Outbound) {
 	c := cl.conn
+	if cl.stored != 0 {
+		o.Stored = o.Message.Stored
+	}
 	if c != nil && c.ext != nil && c.tooLarge(o) {
+		l.finish(cl, &o)
 		l.drop(metrics.DropPacketTooLarge, cl, o.Message.Topic) // [MQTT-3.1.2-24]
 		return
 	}
 	if cl.Full(o.Message.Size()) {
+		l.commits.expiring = cl
 		cl.Expire(l.now, l.dropExpired)
 	}
 	o.Message.Retain()
@@ -158,18 +173,21 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 	for verdict == session.Evicted {
 		l.drop(metrics.DropQueueFull, cl, old.Message.Topic)
 		l.queued(cl, old, -1)
+		l.finish(cl, &old)
 		cl.released(old)
 		old.Message.Release(l.pool)
 		id, verdict, old = cl.Offer(o, c != nil && c.congested)
 	}
 	switch verdict {
 	case session.Sent:
+		l.progress(cl, &o, id, sending(o.QoS))
 		c.sendOutbound(&o, id, false)
 		c.relieve()
 	case session.Queued:
 		l.queued(cl, o, 1)
 	case session.Dropped:
 		l.drop(metrics.DropQueueFull, cl, o.Message.Topic)
+		l.finish(cl, &o)
 		o.Message.Release(l.pool)
 		return
 	}
@@ -200,6 +218,7 @@ func (c *conn) pump() {
 	l := c.loop
 	for c.state == connOpen && !c.congested {
 		cl := c.cl
+		l.commits.expiring = cl
 		s, ok := cl.Next(l.now, l.dropExpired)
 		l.b.full.update(cl) // what expired made room
 		if ok {
@@ -227,9 +246,13 @@ func (c *conn) sendNext(s *session.Send) {
 	if c.ext != nil && c.tooLarge(s.Outbound) { // [MQTT-3.1.2-25]
 		l.drop(metrics.DropPacketTooLarge, c.cl, s.Message.Topic)
 		o := c.cl.Discard(s.PacketID)
+		l.finish(c.cl, &o)
 		c.cl.released(o)
 		o.Message.Release(l.pool)
 		return
+	}
+	if !s.Dup {
+		l.progress(c.cl, &s.Outbound, s.PacketID, sending(s.QoS))
 	}
 	c.sendOutbound(&s.Outbound, s.PacketID, s.Dup)
 }
@@ -237,6 +260,7 @@ func (c *conn) sendNext(s *session.Send) {
 // dropExpired lets go of a queued message whose time has run out.
 func (l *loop) dropExpired(o session.Outbound) {
 	l.drop(metrics.DropExpired, nil, o.Message.Topic) // [MQTT-3.3.2-5]
+	l.finish(l.commits.expiring, &o)
 	l.counters.QueuedMessages--
 	l.counters.QueuedBytes -= int64(o.Message.Size())
 	if m, ok := o.Origin().(*router.Member); ok {

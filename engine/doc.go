@@ -53,6 +53,13 @@
 //
 // # Choices
 //
+// What outlives the process goes to Options.Store (durable.go, package store):
+// one batch a turn, committed off the loops, ahead of what the turn has for
+// other loops. What a connection is told because of it waits as bytes until
+// then; a message without a durable subscriber and without RETAIN waits for
+// nothing. Where a commit fails the connections that wait end, and for a second
+// what must survive is refused with 0x97.
+//
 // Choices where brokers differ (MQTT 5.0): overlapping subscriptions give one
 // copy at the highest QoS with all identifiers; a QoS 2 message is handed on
 // at PUBLISH; PUBACK and PUBREC say 0x10 when nobody subscribes; QoS 0 is not

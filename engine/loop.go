@@ -62,6 +62,7 @@ type loop struct {
 	shownOut   hook.Delivery                              // scratch, for interceptors
 	replaces   uint32                                     // how often rights were replaced
 	replace    func(hook.Client, hook.Rights) hook.Rights // the last of them; nil: none
+	commits    commitLog
 	stopping   bool
 	parting    parting                 // why the connection being served ends
 	doomed     []*conn                 // for which a hook panicked
@@ -112,9 +113,11 @@ func (l *loop) end() {
 	if l.doomed != nil {
 		l.endDoomed()
 	}
+	l.commit()
 	l.postOutboxes()
 	if l.flush.now(l) {
 		l.flushDirty()
+		l.commit()
 		l.postOutboxes()
 	}
 	l.depth--
@@ -304,6 +307,9 @@ func (l *loop) allocate(cl *client) {
 // vacate frees cl's slot: its reference is dead from now on.
 func (l *loop) vacate(cl *client) {
 	slot := refSlot(cl.ref)
+	if l.b.durable != nil {
+		l.b.durable.forget(cl.ref)
+	}
 	l.slots[slot] = nil
 	l.free = append(l.free, slot)
 	l.counters.Sessions--

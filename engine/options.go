@@ -11,6 +11,7 @@ import (
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
+	"github.com/wheelmq/wheelmq/engine/store"
 	"github.com/wheelmq/wheelmq/router"
 )
 
@@ -22,6 +23,7 @@ type Options struct {
 	Logger    *slog.Logger
 	Version   string // told in $SYS/broker/version; "" for "wheelmq"
 
+	Store       store.Store   // what outlives the process; nil: nothing. The caller's to close, after Stop
 	Hooks       []any         // see package hook
 	HookTimeout time.Duration // for a hook off the loops to answer; 0: 5 s
 	HookWorkers int           // hooks off the loops that run at once; 0: 64

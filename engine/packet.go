@@ -4,6 +4,7 @@ import (
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
+	"github.com/wheelmq/wheelmq/engine/store"
 )
 
 // packet handles one whole packet; body is borrowed.
@@ -76,6 +77,12 @@ func (c *conn) ack(t codec.PacketType, body []byte) {
 		c.pubrel(a.PacketID)
 		return
 	}
+	switch {
+	case r == session.Done:
+		c.loop.finish(c.cl, &o)
+	case r == session.Continue && o.Message != nil:
+		c.loop.progress(c.cl, &o, a.PacketID, store.AwaitPubcomp)
+	}
 	switch r {
 	case session.WrongKind:
 		c.fail(codec.ProtocolError, "an acknowledgement of the wrong kind") // B-wrong-ack
@@ -113,6 +120,8 @@ func (c *conn) pubrel(id uint16) {
 	code := codec.Success
 	if !c.cl.Forget(id) {
 		code = codec.PacketIdentifierNotFound
+	} else if c.cl.stored != 0 {
+		c.loop.change(c).Forget(c.cl.stored, id)
 	}
 	c.answer(codec.PUBCOMP, id, code)
 }

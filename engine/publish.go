@@ -119,6 +119,8 @@ func (c *conn) publishAllowed(id uint16, qos codec.QoS, p *publication) {
 	case qos == 2:
 		if code.Failure() {
 			cl.Forget(id) // [MQTT-4.3.3-9]
+		} else if cl.stored != 0 {
+			l.change(c).Receive(cl.stored, id) // in the batch of the message
 		}
 		c.answer(codec.PUBREC, id, code)
 	}
@@ -256,6 +258,13 @@ func (c *conn) stopPublish(id uint16, qos codec.QoS, topic []byte, out hook.Outc
 func (l *loop) publish(p *publication) codec.ReasonCode {
 	r := l.route(p)
 	if p.qos > 0 && (l.b.full.any() && l.b.full.blocks(r) || l.saturated && l.saturates(r)) {
+		l.drop(metrics.DropRefusedPublish, nil, p.topic)
+		return codec.QuotaExceeded
+	}
+	if p.retain && !p.sys && l.b.durable != nil && l.refusing() {
+		return codec.QuotaExceeded
+	}
+	if p.qos > 0 && l.b.durable != nil && !l.keep(p, r) {
 		l.drop(metrics.DropRefusedPublish, nil, p.topic)
 		return codec.QuotaExceeded
 	}

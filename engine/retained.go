@@ -32,6 +32,9 @@ func (l *loop) storeRetained(p *publication) bool {
 	name := string(p.topic)
 	if len(p.payload) == 0 {
 		l.clearRetained(name)
+		if !p.sys {
+			l.keepRetained(name, nil, p)
+		}
 		return true
 	}
 	m := message.NewLasting(p.topic, p.payload, p.properties)
@@ -50,6 +53,7 @@ func (l *loop) storeRetained(p *publication) bool {
 	if old, had := s.index.Set(name, m); had {
 		s.count(old, -1)
 	}
+	l.keepRetained(name, m, p)
 	l.tellRetained(name, m)
 	return true
 }
@@ -75,6 +79,7 @@ func (s *retainedStore) count(m *message.Message, n int64) {
 // forgetRetained removes m, which has expired, and tells.
 func (l *loop) forgetRetained(m *message.Message) {
 	if l.b.retained.forget(m) {
+		l.keepRetained(string(m.Topic), nil, nil)
 		l.tellRetained(string(m.Topic), nil)
 	}
 }
@@ -221,10 +226,13 @@ func (l *loop) sendRetained(c *conn, r *replay, m *message.Message) {
 	var id uint16
 	if o.QoS > 0 {
 		m.Retain()
+		l.keepReplay(c.cl, m, &o)
 		if id, _ = c.cl.SendNow(o); id == 0 { // all 65535 identifiers are open
+			l.finish(c.cl, &o)
 			m.Release(l.pool)
 			return
 		}
+		l.progress(c.cl, &o, id, sending(o.QoS))
 	}
 	c.sendOutbound(&o, id, false)
 }

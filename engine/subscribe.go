@@ -124,6 +124,7 @@ func (l *loop) makeSubscription(cl *client, f *codec.Subscription, id uint32, sh
 	s.qos = min(f.QoS, *l.b.opts.MaximumQoS) // [MQTT-3.2.2-10]
 	want := router.Subscription{Loop: l.id, Ref: cl.ref, QoS: s.qos, NoLocal: s.noLocal,
 		RetainAsPublished: s.retainAsPublished, ID: id}
+	l.keepSubscription(cl, s)
 	if share != "" {
 		s.member, _ = l.b.router.SubscribeShared(share, rest, l.b.opts.SharedStrategy, want)
 		cl.shares = true
@@ -230,6 +231,9 @@ func (l *loop) unsubscribeOne(cl *client, filter []byte) codec.ReasonCode {
 	cl.dropReplay(s.filter)
 	if len(l.hooks.subscriptions) > 0 {
 		l.tellUnsubscribed(cl, s.filter)
+	}
+	if cl.stored != 0 {
+		l.change(cl.conn).DeleteSubscription(cl.stored, s.filter)
 	}
 	cl.removeSubscription(s)
 	return codec.Success

@@ -7,6 +7,7 @@ import (
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/message"
+	"github.com/wheelmq/wheelmq/engine/store"
 	"github.com/wheelmq/wheelmq/router"
 )
 
@@ -79,6 +80,7 @@ type moved struct {
 	grant    grant
 	expiry   uint32
 	shares   bool
+	stored   store.SessionID
 }
 
 func (cl *client) moving() *move {
@@ -138,16 +140,19 @@ func (l *loop) depart(old router.Ref, to claim) {
 	}
 	l.b.full.clear(cl)
 	target := refLoop(to.to)
+	if cl.stored != 0 {
+		l.b.durable.name(to.to, cl.stored) // before anything is routed there
+	}
 	for i := range cl.subs {
 		l.repoint(cl, &cl.subs[i], target, to.to)
 	}
-	what := &moved{session: cl.Session, subs: cl.subs, expiry: cl.expiry, shares: cl.shares}
+	what := &moved{session: cl.Session, subs: cl.subs, expiry: cl.expiry, shares: cl.shares, stored: cl.stored}
 	if x := cl.ext; x != nil {
 		what.replays, what.will, what.userName, what.grant = x.replays, x.will, x.userName, x.grant
 	}
 	id := cl.ClientID
 	cl.Init(id, l.b.limits)
-	cl.subs = nil
+	cl.subs, cl.stored = nil, 0
 	cl.ext = &clientExt{move: &move{departed: true, to: to.to}}
 	l.answer(to, what)
 	for i := range l.outboxes {
@@ -188,6 +193,7 @@ func (l *loop) arrive(ref router.Ref, what *moved) {
 	} else {
 		m.holding, cl.known = true, true
 		cl.Session, cl.subs, cl.expiry, cl.shares = what.session, what.subs, what.expiry, what.shares
+		cl.stored = what.stored
 		cl.ext.replays, cl.ext.will, cl.ext.userName, cl.ext.grant = what.replays, what.will, what.userName, what.grant
 		l.b.full.update(cl)
 	}

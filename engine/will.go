@@ -16,6 +16,9 @@ func (l *loop) publishWill(cl *client) {
 	}
 	w := cl.ext.will
 	cl.ext.will = nil
+	if cl.stored != 0 {
+		l.keepSession(cl) // with the message of the will, in one batch
+	}
 	w.message.Publisher = cl.ClientID
 	p := publication{}
 	p.fromMessage(w.message, cl.ref)

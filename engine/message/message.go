@@ -23,6 +23,8 @@ type Message struct {
 	Retained   bool             // RETAIN flag as published
 	Publisher  string           // client identifier of who published it; "" for the broker's own
 
+	Stored uint64 // identifier in the store; 0 not there. Set by the loop that publishes, before anybody else has it
+
 	class uint8        // size class of buf; unpooled for those that live long
 	refs  atomic.Int32 // any goroutine; 0 means recycled
 	buf   []byte       // backs Topic, Properties and Payload
@@ -43,6 +45,7 @@ func fill(m *Message, topic, payload []byte, props codec.Properties) *Message {
 	m.buf = b
 	t, p := len(topic), len(topic)+len(props)
 	m.Topic, m.Properties, m.Payload = b[:t:t], codec.Properties(b[t:p:p]), b[p:]
+	m.Stored = 0
 	m.refs.Store(1)
 	return m
 }

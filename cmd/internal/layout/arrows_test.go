@@ -26,8 +26,8 @@ var arrows = map[string][]string{
 
 	// 2
 	"engine": {
-		"codec", "codec/topic", "router", "router/retained", "engine/hook", "engine/message",
-		"engine/internal/session", "engine/internal/directory", "engine/internal/transport", "engine/internal/certs",
+		"codec", "codec/topic", "router", "router/retained", "engine/hook", "engine/message", "engine/store",
+		"engine/internal/session", "engine/internal/inflight", "engine/internal/directory", "engine/internal/transport", "engine/internal/certs",
 		"engine/internal/wheel", "engine/internal/clock", "engine/internal/metrics",
 	},
 

@@ -28,6 +28,7 @@ const (
 type Outbound struct {
 	Message *message.Message // one reference is the session's
 	Extra   *Extra           // what most deliveries do not have, or nil; shared
+	Stored  uint64           // the engine's: where the store has it, 0 nowhere
 	QoS     codec.QoS        // at which it is delivered: 1 or 2
 	Retain  bool             // RETAIN flag of the delivery
 
@@ -390,6 +391,25 @@ func (s *Session) Drain(give func(o Outbound, sent bool)) {
 // Discard gives up the delivery of id, which was never really sent, and
 // returns it with its reference (MQTT 5.0 section 3.1.2.11.4).
 func (s *Session) Discard(id uint16) Outbound { return s.remove(id) }
+
+// RestoreInFlight puts a delivery back that was sent under id before the
+// process ended, in the order of sending; its reference is the session's.
+func (s *Session) RestoreInFlight(id uint16, o Outbound, state inflight.State) {
+	s.own()
+	s.window.Restore(id, o, state)
+}
+
+// RestoreReceived opens a QoS 2 identifier again.
+func (s *Session) RestoreReceived(id uint16) {
+	s.own()
+	s.received.Add(id)
+}
+
+// RestoreQueued puts a waiting message back, whatever the bounds.
+func (s *Session) RestoreQueued(o Outbound) {
+	s.own()
+	s.queue.push(o)
+}
 
 // SetLimits gives the session other bounds; what waits beyond them stays.
 func (s *Session) SetLimits(l *Limits) { s.limits = l }
