@@ -13,6 +13,7 @@ import (
 
 	"github.com/wheelmq/wheelmq/cmd/internal/config"
 	"github.com/wheelmq/wheelmq/engine"
+	"github.com/wheelmq/wheelmq/engine/store/pebblestore"
 )
 
 // stopTimeout bounds the clean stop after the first signal.
@@ -59,6 +60,19 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	}
 	if err := options.Validate(); err != nil {
 		return &exitError{exitConfiguration, err}
+	}
+	if flags.dataDir != "" {
+		kept, err := pebblestore.Open(flags.dataDir, pebblestore.Options{Logger: log})
+		if err != nil {
+			return &exitError{exitSystem, err}
+		}
+		defer func() {
+			if err := kept.Close(); err != nil {
+				log.Error("closing the store", "error", err)
+			}
+		}()
+		log.Info("sessions and messages are kept", "dir", flags.dataDir)
+		options.Store = kept
 	}
 	broker, err := engine.New(options)
 	if err != nil {

@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 	"engine/internal/foreign":  {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
-	"cmd/wheelmq":         {"cmd/internal/config", "engine", "engine/auth", "engine/hook", "bench/load", "bench/report", "bench/compare"},
+	"cmd/wheelmq":         {"engine/store/pebblestore", "cmd/internal/config", "engine", "engine/auth", "engine/hook", "bench/load", "bench/report", "bench/compare"},
 	"cmd/internal/e2e":    {},
 	"cmd/internal/layout": {},
 	"cmd/internal/config": {"engine", "engine/auth", "codec"},
