@@ -103,9 +103,13 @@ func conversation(t *testing.T, b *enginetest.Broker, dead chan struct{}, sub *c
 	if sub.granted {
 		sub.release()
 	}
-	over, both := make(chan error, 2), make(chan struct{})
-	defer close(both)
+	over, both, watched := make(chan error, 2), make(chan struct{}), make(chan struct{})
+	defer func() {
+		close(both)
+		<-watched
+	}()
 	go func() {
+		defer close(watched)
 		select {
 		case <-dead:
 			s.Conn.Close()
