@@ -14,7 +14,9 @@
 // An application message is kept once, however many deliveries refer to it. The
 // store counts: Deliver takes a reference, Finish and the release in Advance
 // give one back, DeleteSession gives back those of its deliveries. A message
-// without a reference is gone; nobody deletes one.
+// without a reference is gone; nobody deletes one. A Deliver to a position that
+// is taken, and a Finish or Advance of a delivery that is not there, do nothing:
+// one that is finished twice takes nobody else's reference.
 //
 // # Order and ownership
 //

@@ -148,6 +148,13 @@ func (s *Memory) applyTo(k *kept, o *Op) error {
 		if err != nil {
 			return err
 		}
+		at := o.At
+		if o.Kind == Advance {
+			at = o.From
+		}
+		if _, had := k.sends[at]; had != (o.Kind == Advance) {
+			return nil
+		}
 		if o.Kind == Deliver {
 			s.count(o.Message, 1)
 		} else {
@@ -156,6 +163,9 @@ func (s *Memory) applyTo(k *kept, o *Op) error {
 		}
 		k.sends[o.At] = d
 	case Finish:
+		if _, had := k.sends[o.At]; !had {
+			return nil
+		}
 		delete(k.sends, o.At)
 		s.count(o.Message, -1)
 	default:

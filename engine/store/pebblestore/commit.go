@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -159,7 +160,7 @@ func (s *Store) fail(err error) {
 // write makes commits durable together.
 func (s *Store) write(commits []commit) error {
 	g := &s.group
-	g.batch = s.db.NewBatch()
+	g.batch = s.db.NewIndexedBatch()
 	defer func() {
 		clear(g.refs)
 		clear(g.put)
@@ -231,27 +232,47 @@ func (s *Store) add(o *store.Op) error {
 func (g *group) deliver(o *store.Op) error {
 	switch o.Kind {
 	case store.Deliver:
+		if had, err := g.has(o.Session, o.At); had || err != nil {
+			return err
+		}
 		g.refs[o.Message]++
 		return g.place(o)
 	case store.Advance, store.Finish:
+		at := o.At
+		if o.Kind == store.Advance {
+			at = o.From
+		}
+		if had, err := g.has(o.Session, at); !had || err != nil {
+			return err
+		}
 		if o.Message != 0 {
 			g.refs[o.Message]--
 		}
-		from := o.From
-		if o.Kind == store.Finish {
-			from = o.At
-		}
 		// Where it was is not told: one of these two is no more than a mark.
-		if err := g.batch.Delete(appendQueued(g.key[:0], o.Session, from), nil); err != nil {
+		if err := g.batch.Delete(appendQueued(g.key[:0], o.Session, at), nil); err != nil {
 			return err
 		}
-		if err := g.batch.Delete(appendInFlight(g.key[:0], o.Session, from), nil); err != nil || o.Kind == store.Finish {
+		if err := g.batch.Delete(appendInFlight(g.key[:0], o.Session, at), nil); err != nil || o.Kind == store.Finish {
 			return err
 		}
 		return g.place(o)
 	default:
 		return fmt.Errorf("unknown change %d", o.Kind)
 	}
+}
+
+// has reports whether a delivery is there, or was made by this group.
+func (g *group) has(id store.SessionID, at store.Position) (bool, error) {
+	for _, key := range [2][]byte{appendQueued(nil, id, at), appendInFlight(nil, id, at)} {
+		_, closer, err := g.batch.Get(key)
+		switch {
+		case err == nil:
+			return true, closer.Close()
+		case !errors.Is(err, pebble.ErrNotFound):
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // place writes a delivery where its state belongs.
@@ -333,7 +354,7 @@ func (s *Store) deleteSession(id store.SessionID) error {
 	if err := s.apply(g.batch, pebble.NoSync); err != nil {
 		return err
 	}
-	g.batch = s.db.NewBatch()
+	g.batch = s.db.NewIndexedBatch()
 	g.dead[id] = struct{}{}
 	for _, prefix := range [][]byte{appendQueue(nil, id), append(appendSession(nil, id), partInFlight)} {
 		err := s.each(prefix, func(_, value []byte) error {

@@ -24,7 +24,7 @@
 //
 // One goroutine commits: what came in while it synced is the next group. It
 // alone changes counts of messages, one read and one write to a message and
-// group, however many deliveries. Merging instead of reading was built first: an
+// group, and a look at each delivery that is begun, moved or finished. Merging instead of reading was built first: an
 // operand per change, and a DeletableValueMerger that drops a message at 0. In
 // v2.1.7 a compaction panics where such a merge meets a Set that an earlier
 // compaction made of its base ("compaction iterator has skip=true").

@@ -206,3 +206,26 @@ func model(t *testing.T, open func(t *testing.T) store.Store) {
 		t.Fatal(err)
 	}
 }
+
+// twice: what is begun or finished twice counts once, in one batch and in two.
+func twice(t *testing.T, open func(t *testing.T) store.Store) {
+	s := open(t)
+	defer func() { s.Close() }()
+	one, two, m := store.SessionID(s.First()), store.SessionID(s.First()+1), store.MessageID(s.First()+2)
+	finish := func(b *store.Batch) { b.Finish(one, store.Position(m), m) }
+	commit(t, s, func(b *store.Batch) {
+		b.PutSession(one, &store.Session{ClientID: "one", Expiry: 1})
+		b.PutSession(two, &store.Session{ClientID: "two", Expiry: 1})
+		b.PutMessage(m, message("x"))
+		for _, id := range []store.SessionID{one, one, two} {
+			b.Deliver(id, store.Position(m), &store.Delivery{Message: m, QoS: 1})
+		}
+		finish(b)
+		finish(b)
+	})
+	commit(t, s, finish)
+	read := 0
+	if err := s.ReadQueue(two, 0, func(store.Position, *store.Delivery, *store.Message) bool { read++; return true }); err != nil || read != 1 {
+		t.Errorf("the other session reads %d messages: %v", read, err)
+	}
+}

@@ -19,6 +19,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("Everything", func(t *testing.T) { everything(t, open) })
 	t.Run("States", func(t *testing.T) { states(t, open) })
 	t.Run("Deleted", func(t *testing.T) { deleted(t, open) })
+	t.Run("Twice", func(t *testing.T) { twice(t, open) })
 	t.Run("Order", func(t *testing.T) { order(t, open) })
 	t.Run("Shared", func(t *testing.T) { shared(t, open) })
 	t.Run("Model", func(t *testing.T) { model(t, open) })
