@@ -119,7 +119,12 @@ func (c *chart) SVG() template.HTML {
 	for _, v := range c.x.ticks {
 		x := c.px(v)
 		fmt.Fprintf(&b, `<line class="tick" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/>`, x, x, chartHeight-marginFoot, chartHeight-marginFoot+4)
-		fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="middle">%s</text>`, x, chartHeight-marginFoot+18, template.HTMLEscapeString(c.x.write(v)))
+		anchor := "middle"
+		if x > chartWidth-3*marginRight {
+			anchor = "end" // else the edge cuts it
+			x = chartWidth
+		}
+		fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="%s">%s</text>`, x, chartHeight-marginFoot+18, anchor, template.HTMLEscapeString(c.x.write(v)))
 	}
 	for _, l := range c.lines {
 		c.draw(&b, l)

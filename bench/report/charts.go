@@ -20,7 +20,7 @@ func charts(r *load.Result) []*chart {
 		}
 	}
 	add(percentileChart(r.Latency, "Latency percentiles", "how many of a hundred "+r.Unit+"s took at most this long"))
-	add(overTime(r, r.Unit+"s per second", "received, and where messages are sent, published", linear1(short), []source{
+	add(overTime(r, capital(r.Unit)+"s per second", "received, and where messages are sent, published", linear1(short), []source{
 		{"done", "c1", func(s load.Sample) float64 { return per(s.Done, s.Span) }},
 		{"published", "c2", func(s load.Sample) float64 { return per(s.Sent, s.Span) }},
 	}))

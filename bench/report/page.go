@@ -45,7 +45,7 @@ func (r *Run) tiles() []Tile {
 	if x == nil {
 		return nil
 	}
-	list := []Tile{{strings.ToUpper(x.Unit[:1]) + x.Unit[1:] + "s per second", Count(x.PerSecond()), Count(float64(x.Done)) + " in " + Duration(x.Elapsed)}}
+	list := []Tile{{capital(x.Unit) + "s per second", Count(x.PerSecond()), Count(float64(x.Done)) + " in " + Duration(x.Elapsed)}}
 	if x.Latency.Count > 0 {
 		list = append(list,
 			Tile{"Latency, median", Duration(x.Latency.At(50)), "90 %: " + Duration(x.Latency.At(90))},
@@ -68,6 +68,9 @@ func (r *Run) tiles() []Tile {
 	}
 	return list
 }
+
+// capital begins a word of ours with a capital.
+func capital(word string) string { return strings.ToUpper(word[:1]) + word[1:] }
 
 // shellJoin writes a command so that it can be pasted.
 func shellJoin(args []string) string {

@@ -139,7 +139,7 @@ func latencyName(percent float64) string {
 	case 100:
 		return "latency, longest"
 	}
-	return "latency, " + digits(percent) + " %"
+	return fmt.Sprintf("latency, %g %%", percent)
 }
 
 // Print writes the run as text.
