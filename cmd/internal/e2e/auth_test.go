@@ -41,23 +41,27 @@ pattern read users/%u/+
 var topicsOfTest = []string{"public/a", "public/a/b", "house/kitchen", "house/kitchen/door", "house/safe/code", "house", "in/anonymous", "in/x",
 	"eve/own", "clients/ada-1/x", "clients/eve-1/x", "clients/-1/x", "users/ada/x", "users/eve/x", "users/ada/x/y", "other"}
 
-// startMosquitto starts Mosquitto with the same files.
-func startMosquitto(t *testing.T, passwords, acl string) *broker {
+// startMosquitto starts a Mosquitto that lets everyone in, with further lines of its configuration file.
+func startMosquitto(t *testing.T, lines ...string) *broker {
 	t.Helper()
 	b := &broker{port: freePort(t), stopped: true} // the process is ended by startProcess's clean-up
 	b.address = net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port))
 	config := filepath.Join(t.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npassword_file %s\nacl_file %s\nuser root\n", b.port, passwords, acl)
+	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nuser root\n%s\n", b.port, strings.Join(lines, "\n"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	path, err := exec.LookPath("mosquitto")
-	if err != nil {
-		path = "/usr/sbin/mosquitto"
-	}
-	b.process = startProcess(t, nil, nil, path, "-c", config)
+	b.process = startProcess(t, nil, nil, mosquittoPath(), "-c", config)
 	b.awaitOpen(t)
 	return b
+}
+
+// mosquittoPath is where Debian puts the broker for those whose PATH lacks it.
+func mosquittoPath() string {
+	if path, err := exec.LookPath("mosquitto"); err == nil {
+		return path
+	}
+	return "/usr/sbin/mosquitto"
 }
 
 // login connects as user with the password it has in the test.
@@ -159,7 +163,7 @@ func TestRightsAsMosquitto(t *testing.T) {
 	if err := os.WriteFile(acl, []byte(aclOfTest), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	want := rightsOf(t, startMosquitto(t, passwords, acl))
+	want := rightsOf(t, startMosquitto(t, "password_file "+passwords, "acl_file "+acl))
 	b := startBroker(t, "--allow-anonymous", "--password-file", passwords, "--acl-file", acl)
 	got := rightsOf(t, b)
 	if len(want) < 30 {

@@ -85,11 +85,7 @@ acl_file %s
 		}
 		return lines
 	}
-	path, err := exec.LookPath("mosquitto")
-	if err != nil {
-		path = "/usr/sbin/mosquitto"
-	}
-	m := startProcess(t, nil, nil, path, "-c", config)
+	m := startProcess(t, nil, nil, mosquittoPath(), "-c", config)
 	want := outcome(m)
 	m.terminate(t)
 	w := startProcess(t, nil, nil, wheelmqPath, "-c", config)
