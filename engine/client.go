@@ -7,7 +7,6 @@ import (
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
 	"github.com/wheelmq/wheelmq/engine/internal/directory"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/internal/wheel"
 	"github.com/wheelmq/wheelmq/engine/message"
@@ -243,7 +242,7 @@ func (l *loop) endSession(cl *client) {
 		if m, ok := o.Origin().(*router.Member); ok && (o.QoS == 1 || !sent) {
 			l.redispatch(m, o) // B-share-redeliver; a begun QoS 2 goes to nobody else [MQTT-4.8.2-5]
 		} else {
-			l.drop(metrics.DropSessionEnded, cl, o.Message.Topic)
+			l.drop(hook.DropSessionEnded, cl, o.Message.Topic)
 		}
 		o.Message.Release(l.pool)
 	})

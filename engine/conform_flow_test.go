@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/hook"
 )
 
 // publishMany publishes payloads first to last on topic t at qos, with
@@ -227,7 +227,7 @@ func TestDropOldestKeepsTheByteBound(t *testing.T) {
 		}
 		dropped := uint64(0)
 		for _, l := range h.b.loops {
-			dropped += l.counters.Dropped[metrics.DropQueueFull]
+			dropped += l.counters.Dropped[hook.DropQueueFull]
 		}
 		var got []string
 		for _, line := range h.back(codec.V5, "s").all() {

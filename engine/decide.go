@@ -6,7 +6,6 @@ import (
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
 // decide asks the deciders whether the client of cn may come in. The
@@ -204,7 +203,7 @@ func (l *loop) mayPublish(cl *client, name []byte, retain bool) bool {
 // mayGet asks whether a message on topic may go to cl (B-acl-time).
 func (l *loop) mayGet(cl *client, topic []byte) bool {
 	if !l.allowsDelivery(cl, topic) {
-		l.drop(metrics.DropNotAuthorized, cl, topic)
+		l.drop(hook.DropNotAuthorized, cl, topic)
 		return false
 	}
 	return true

@@ -7,7 +7,6 @@ import (
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/router"
 )
@@ -58,7 +57,7 @@ func (l *loop) redispatch(from *router.Member, o session.Outbound) {
 func (l *loop) passOn(p *publication, from *router.Member) {
 	m, ok := from.Group().Pick(0, xxhash.Sum64(p.topic), from.Ref)
 	if !ok {
-		l.drop(metrics.DropSessionEnded, nil, p.topic)
+		l.drop(hook.DropSessionEnded, nil, p.topic)
 		return
 	}
 	l.sendToMember(p, m)
@@ -76,7 +75,7 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 	}
 	if p.expires != 0 && p.expires < l.now { // between loops, or held for a session on the move
 		l.unkeep(cl, p)
-		l.drop(metrics.DropExpired, cl, p.topic) // [MQTT-3.3.2-5]
+		l.drop(hook.DropExpired, cl, p.topic) // [MQTT-3.3.2-5]
 		return
 	}
 	if x := cl.ext; x != nil {
@@ -135,10 +134,10 @@ func (l *loop) deliverQoS0(cl *client, p *publication, s *router.Subscriber, ret
 	c := cl.conn
 	switch {
 	case c == nil:
-		l.drop(metrics.DropQoS0Offline, cl, p.topic) // B-qos0-offline
+		l.drop(hook.DropQoS0Offline, cl, p.topic) // B-qos0-offline
 		return
 	case c.congested:
-		l.drop(metrics.DropSlowReader, cl, p.topic)
+		l.drop(hook.DropSlowReader, cl, p.topic)
 		return
 	}
 	d := codec.Delivery{Retain: retain}
@@ -161,7 +160,7 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 	}
 	if c != nil && c.ext != nil && c.tooLarge(o) {
 		l.finish(cl, &o)
-		l.drop(metrics.DropPacketTooLarge, cl, o.Message.Topic) // [MQTT-3.1.2-24]
+		l.drop(hook.DropPacketTooLarge, cl, o.Message.Topic) // [MQTT-3.1.2-24]
 		return
 	}
 	if cl.Full(o.Message.Size()) {
@@ -171,7 +170,7 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 	o.Message.Retain()
 	id, verdict, old := cl.Offer(o, c != nil && c.congested)
 	for verdict == session.Evicted {
-		l.drop(metrics.DropQueueFull, cl, old.Message.Topic)
+		l.drop(hook.DropQueueFull, cl, old.Message.Topic)
 		l.queued(cl, old, -1)
 		l.finish(cl, &old)
 		cl.released(old)
@@ -186,7 +185,7 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 	case session.Queued:
 		l.queued(cl, o, 1)
 	case session.Dropped:
-		l.drop(metrics.DropQueueFull, cl, o.Message.Topic)
+		l.drop(hook.DropQueueFull, cl, o.Message.Topic)
 		l.finish(cl, &o)
 		o.Message.Release(l.pool)
 		return
@@ -244,7 +243,7 @@ func (c *conn) sendNext(s *session.Send) {
 		l.queued(c.cl, s.Outbound, -1)
 	}
 	if c.ext != nil && c.tooLarge(s.Outbound) { // [MQTT-3.1.2-25]
-		l.drop(metrics.DropPacketTooLarge, c.cl, s.Message.Topic)
+		l.drop(hook.DropPacketTooLarge, c.cl, s.Message.Topic)
 		o := c.cl.Discard(s.PacketID)
 		l.finish(c.cl, &o)
 		c.cl.released(o)
@@ -259,7 +258,7 @@ func (c *conn) sendNext(s *session.Send) {
 
 // dropExpired lets go of a queued message whose time has run out.
 func (l *loop) dropExpired(o session.Outbound) {
-	l.drop(metrics.DropExpired, nil, o.Message.Topic) // [MQTT-3.3.2-5]
+	l.drop(hook.DropExpired, nil, o.Message.Topic) // [MQTT-3.3.2-5]
 	l.finish(l.commits.expiring, &o)
 	l.counters.QueuedMessages--
 	l.counters.QueuedBytes -= int64(o.Message.Size())
@@ -286,7 +285,7 @@ func (c *conn) sendPublish(d *codec.Delivery, topic, payload []byte, props codec
 	if c.ext != nil {
 		define := c.alias(d, topic)
 		if !c.fits(codec.PublishSize(c.version, d, len(topic), len(payload), len(props))) {
-			l.drop(metrics.DropPacketTooLarge, c.cl, topic) // only QoS 0 comes here: the others were asked before
+			l.drop(hook.DropPacketTooLarge, c.cl, topic) // only QoS 0 comes here: the others were asked before
 			return false
 		}
 		if define {

@@ -12,7 +12,6 @@ import (
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/codec/topic"
 	"github.com/wheelmq/wheelmq/engine/hook"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/message"
 )
 
@@ -154,7 +153,7 @@ func (l *loop) publishOwn(m *Message) codec.ReasonCode {
 	who := hook.Client{ClientID: m.From}
 	if l.asks&onPublish != 0 {
 		if out := l.interceptPublish(who, nil, &p); out.Ends() {
-			l.drop(metrics.DropIntercepted, nil, p.topic)
+			l.drop(hook.DropIntercepted, nil, p.topic)
 			return out.Code
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/codec/topic"
 	"github.com/wheelmq/wheelmq/engine/hook"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/wheel"
 	"github.com/wheelmq/wheelmq/engine/message"
 	"github.com/wheelmq/wheelmq/router"
@@ -304,11 +303,11 @@ func (b *Broker) Stats() Stats {
 		PublishBytesReceived: c.PublishBytesReceived, PublishBytesSent: c.PublishBytesSent,
 		Connects: c.Connects, Disconnects: c.Disconnects, Refused: c.Refused, SocketsOpened: c.SocketsOpened,
 		OutputOverflows: c.OutputOverflows, SessionsExpired: c.SessionsExpired, SessionsTakenOver: c.SessionsTakenOver,
-		Dropped: make(map[hook.DropReason]uint64, metrics.NumDrops), EventsDropped: b.eventsDropped.Load(),
+		Dropped: make(map[hook.DropReason]uint64, hook.NumDropReasons), EventsDropped: b.eventsDropped.Load(),
 	}
 	s.Subscriptions, s.SharedSubscriptions = b.router.Subscriptions(), b.router.SharedSubscriptions()
-	for d := range metrics.NumDrops {
-		s.Dropped[hook.DropReason(d)] = c.Dropped[d]
+	for d := range hook.NumDropReasons {
+		s.Dropped[d] = c.Dropped[d]
 	}
 	return s
 }

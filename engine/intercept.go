@@ -8,7 +8,6 @@ import (
 	"github.com/wheelmq/wheelmq/codec/topic"
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/invariant"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
 // interceptPublish shows p, which comes from who by c, to the interceptors and
@@ -102,7 +101,7 @@ func (l *loop) interceptUnsubscribe(c *conn, filter []byte) ([]byte, codec.Reaso
 func (l *loop) interceptDelivery(cl *client, p *publication, qos codec.QoS, retain bool) (changed *publication, ok bool) {
 	defer func() {
 		if !ok {
-			l.drop(metrics.DropIntercepted, cl, p.topic)
+			l.drop(hook.DropIntercepted, cl, p.topic)
 		}
 	}()
 	defer l.denyOnPanic(cl, &ok)

@@ -14,8 +14,8 @@ import (
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/codec/topic"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/message"
 	"github.com/wheelmq/wheelmq/router"
 	"github.com/wheelmq/wheelmq/router/retained"
@@ -154,7 +154,7 @@ func (x *local) offer(l *loop, p *publication, qos codec.QoS, retain bool) {
 	x.mu.Unlock()
 	if full {
 		x.dropped.Add(1)
-		l.drop(metrics.DropQueueFull, nil, p.topic)
+		l.drop(hook.DropQueueFull, nil, p.topic)
 	}
 	select {
 	case x.arrived <- struct{}{}:

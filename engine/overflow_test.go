@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/hook"
 )
 
 // dropped is one figure of what was dropped, as of now.
@@ -17,7 +17,7 @@ func (h *harness) dropped(name string) int {
 	}
 	sum := h.b.stats()
 	for d, n := range sum.Dropped {
-		if metrics.Drop(d).String() == name {
+		if hook.DropReason(d).String() == name {
 			return int(n)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/message"
 	"github.com/wheelmq/wheelmq/router"
 )
@@ -211,9 +210,9 @@ func (c *conn) refusePublish(in *codec.Publish, code codec.ReasonCode, detail st
 			return
 		}
 	case codec.NotAuthorized:
-		c.loop.drop(metrics.DropNotAuthorized, nil, in.Topic)
+		c.loop.drop(hook.DropNotAuthorized, nil, in.Topic)
 	default:
-		c.loop.drop(metrics.DropRefusedPublish, nil, in.Topic)
+		c.loop.drop(hook.DropRefusedPublish, nil, in.Topic)
 	}
 	switch in.QoS {
 	case 1:
@@ -228,7 +227,7 @@ func (c *conn) refusePublish(in *codec.Publish, code codec.ReasonCode, detail st
 
 // stopPublish answers a PUBLISH that an interceptor stopped.
 func (c *conn) stopPublish(id uint16, qos codec.QoS, topic []byte, out hook.Outcome) {
-	c.loop.drop(metrics.DropIntercepted, nil, topic)
+	c.loop.drop(hook.DropIntercepted, nil, topic)
 	if out.Close {
 		code := out.Code
 		if !code.Failure() {
@@ -258,14 +257,14 @@ func (c *conn) stopPublish(id uint16, qos codec.QoS, topic []byte, out hook.Outc
 func (l *loop) publish(p *publication) codec.ReasonCode {
 	r := l.route(p)
 	if p.qos > 0 && (l.b.full.any() && l.b.full.blocks(r) || l.saturated && l.saturates(r)) {
-		l.drop(metrics.DropRefusedPublish, nil, p.topic)
+		l.drop(hook.DropRefusedPublish, nil, p.topic)
 		return codec.QuotaExceeded
 	}
 	if p.retain && !p.sys && l.b.durable != nil && l.refusing() {
 		return codec.QuotaExceeded
 	}
 	if p.qos > 0 && l.b.durable != nil && !l.keep(p, r) {
-		l.drop(metrics.DropRefusedPublish, nil, p.topic)
+		l.drop(hook.DropRefusedPublish, nil, p.topic)
 		return codec.QuotaExceeded
 	}
 	if p.retain {
@@ -323,7 +322,7 @@ func (l *loop) fanOutTo(i int, p *publication, subs []router.Subscriber) {
 // credit reports whether loop i's mailbox takes p: QoS 0 is dropped at its bound.
 func (l *loop) credit(i int, p *publication) bool {
 	if p.qos == 0 && l.outboxes[i].waiting+l.outboxes[i].bytes > l.b.opts.MailboxBytes {
-		l.drop(metrics.DropMailboxFull, nil, p.topic)
+		l.drop(hook.DropMailboxFull, nil, p.topic)
 		return false
 	}
 	return true

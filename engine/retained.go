@@ -4,7 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/wheelmq/wheelmq/codec"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/message"
 	"github.com/wheelmq/wheelmq/router/retained"
@@ -46,7 +46,7 @@ func (l *loop) storeRetained(p *publication) bool {
 		return true
 	}
 	if !s.fits(name, int64(m.Size()), &l.b.opts) {
-		l.drop(metrics.DropRefusedPublish, nil, p.topic)
+		l.drop(hook.DropRefusedPublish, nil, p.topic)
 		return false
 	}
 	s.count(m, 1)
@@ -195,7 +195,7 @@ func (l *loop) replayStep(c *conn) bool {
 // sendRetained sends one retained message, with RETAIN 1 [311:MQTT-3.3.1-8].
 func (l *loop) sendRetained(c *conn, r *replay, m *message.Message) {
 	if m.Expired(l.now) {
-		l.drop(metrics.DropExpired, c.cl, m.Topic)
+		l.drop(hook.DropExpired, c.cl, m.Topic)
 		l.forgetRetained(m)
 		return
 	}
@@ -220,7 +220,7 @@ func (l *loop) sendRetained(c *conn, r *replay, m *message.Message) {
 	}
 	o := session.Outbound{Message: m, Extra: r.extra, QoS: qos, Retain: true}
 	if c.ext != nil && c.tooLarge(o) {
-		l.drop(metrics.DropPacketTooLarge, c.cl, m.Topic)
+		l.drop(hook.DropPacketTooLarge, c.cl, m.Topic)
 		return
 	}
 	var id uint16

@@ -9,7 +9,6 @@ import (
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/transport"
 )
 
@@ -67,7 +66,7 @@ func (c *conn) abandon(cl *client) {
 	if r.qos == 2 {
 		cl.Forget(r.packetID)
 	}
-	c.loop.drop(metrics.DropIntercepted, nil, r.topic)
+	c.loop.drop(hook.DropIntercepted, nil, r.topic)
 }
 
 // hangUp keeps c, whose peer is gone, until what it sent before is handled: who

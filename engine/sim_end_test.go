@@ -7,7 +7,7 @@ import (
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/codec/topic"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/message"
 )
 
@@ -192,7 +192,7 @@ func (s *sim) tooLarge(cl *simClient, p *simPublish, ids int) bool {
 
 // checkLosses compares what is missing with the queues that were full.
 func (s *sim) checkLosses() {
-	if full := s.b.stats().Dropped[metrics.DropQueueFull]; len(s.missing) > int(full) {
+	if full := s.b.stats().Dropped[hook.DropQueueFull]; len(s.missing) > int(full) {
 		s.fail("%d messages are missing, %d were dropped by full queues:\n%s", len(s.missing), full, strings.Join(s.missing, "\n"))
 	}
 }
@@ -210,7 +210,7 @@ func (s *sim) checkShared() {
 			missing = append(missing, g.group.filter+": "+p.String())
 		}
 	}
-	if full := s.b.stats().Dropped[metrics.DropQueueFull]; len(missing) > int(full) {
+	if full := s.b.stats().Dropped[hook.DropQueueFull]; len(missing) > int(full) {
 		s.fail("no member got\n%s", strings.Join(missing, "\n"))
 	}
 }

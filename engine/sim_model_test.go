@@ -6,8 +6,8 @@ import (
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/codec/topic"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
 // A simPublish is a message as its publisher sends it, once or again.
@@ -278,7 +278,7 @@ func (s *sim) refused(c *simConn) bool {
 	if s.b.opts.Overflow != RejectPublisher {
 		return false
 	}
-	n := s.b.loops[c.loop].counters.Dropped[metrics.DropRefusedPublish]
+	n := s.b.loops[c.loop].counters.Dropped[hook.DropRefusedPublish]
 	was := s.rejected[c.loop]
 	s.rejected[c.loop] = n
 	return n != was

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+	"github.com/wheelmq/wheelmq/engine/hook"
 )
 
 // A reader takes deliveries and acknowledges them, on a goroutine of its own.
@@ -104,7 +104,7 @@ func TestSlowReaderOverSockets(t *testing.T) {
 	if grown := int64(heapInUse()) - int64(before); grown > offered*3/4 {
 		t.Errorf("%d bytes were kept of %d offered", grown, offered)
 	}
-	eventually(t, socketPatience, "QoS 0 was dropped", func() bool { return b.stats().Dropped[metrics.DropSlowReader] > 0 })
+	eventually(t, socketPatience, "QoS 0 was dropped", func() bool { return b.stats().Dropped[hook.DropSlowReader] > 0 })
 
 	late := &reader{socketClient: slow}
 	go late.run()

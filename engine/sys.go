@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
@@ -139,7 +140,7 @@ func (l *loop) sayFigures(c *metrics.Counters) {
 		}
 		l.say("mqtt/"+packetNames[t]+"/dropped", strconv.FormatUint(lost, 10))
 	}
-	for d := range metrics.NumDrops {
+	for d := range hook.NumDropReasons {
 		l.say("wheelmq/dropped/"+d.String(), strconv.FormatUint(c.Dropped[d], 10))
 	}
 }

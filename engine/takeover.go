@@ -4,7 +4,6 @@ import (
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/directory"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/message"
 	"github.com/wheelmq/wheelmq/engine/store"
@@ -283,7 +282,7 @@ func (l *loop) endMove(cl *client) {
 		if h.origin != nil {
 			l.passOn(&p, h.origin)
 		} else {
-			l.drop(metrics.DropSessionEnded, cl, p.topic)
+			l.drop(hook.DropSessionEnded, cl, p.topic)
 		}
 		l.done(&p)
 	}
@@ -304,7 +303,7 @@ func (l *loop) hold(cl *client, p *publication, sub *router.Subscriber, origin *
 	case m.holding && forwarded:
 		return false
 	case l.b.limits.Messages >= 0 && len(m.held) >= l.b.limits.Messages:
-		l.drop(metrics.DropQueueFull, cl, p.topic)
+		l.drop(hook.DropQueueFull, cl, p.topic)
 	default:
 		msg := l.own(p)
 		msg.Retain()

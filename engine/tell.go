@@ -8,7 +8,6 @@ import (
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/invariant"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/internal/wheel"
 	"github.com/wheelmq/wheelmq/engine/message"
@@ -176,13 +175,13 @@ func (l *loop) tellAcknowledged(c *conn, id uint16, qos codec.QoS) {
 
 // drop counts a message that does not reach to, nil for several or nobody in
 // particular, and tells.
-func (l *loop) drop(why metrics.Drop, to *client, topic []byte) {
+func (l *loop) drop(why hook.DropReason, to *client, topic []byte) {
 	l.counters.Dropped[why]++
 	if len(l.hooks.drops) == 0 {
 		return
 	}
 	defer l.blame(nil)
-	d := hook.Drop{Why: hook.DropReason(why), Topic: topic}
+	d := hook.Drop{Why: why, Topic: topic}
 	if to != nil {
 		d.To = to.ClientID
 	}

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/engine/hook"
-	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
 // publishWill publishes cl's will, if it still has one, with the rights it has
@@ -28,13 +27,13 @@ func (l *loop) publishWill(cl *client) {
 		p.expires = w.message.Expires
 	}
 	if isSys(p.topic) || l.mayBeAsked(cl) && !l.mayWill(cl, &p) {
-		l.drop(metrics.DropNotAuthorized, nil, p.topic) // B-will-acl
+		l.drop(hook.DropNotAuthorized, nil, p.topic) // B-will-acl
 	} else if l.asks&onPublish != 0 && l.interceptPublish(cl.identity(), nil, &p).Ends() {
-		l.drop(metrics.DropIntercepted, nil, p.topic)
+		l.drop(hook.DropIntercepted, nil, p.topic)
 	} else if who := cl.identity(); l.asks&onReview != 0 {
 		l.review(who, &p, func(p *publication, out hook.Outcome) {
 			if out.Ends() {
-				l.drop(metrics.DropIntercepted, nil, p.topic)
+				l.drop(hook.DropIntercepted, nil, p.topic)
 				return
 			}
 			l.sendWill(who, p)

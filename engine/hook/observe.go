@@ -125,9 +125,10 @@ const (
 	DropNotAuthorized                    // the publisher may not publish there, or the subscriber not read it
 	DropRefusedPublish                   // refused for another reason, and answered so
 	DropIntercepted                      // a hook stopped it
+	NumDropReasons                       // how many there are
 )
 
-var dropNames = [...]string{"queue_full", "qos0_offline", "slow_reader", "expired", "packet_too_large",
+var dropNames = [NumDropReasons]string{"queue_full", "qos0_offline", "slow_reader", "expired", "packet_too_large",
 	"mailbox_full", "session_ended", "not_authorized", "refused", "intercepted"}
 
 func (d DropReason) String() string { return dropNames[d] }

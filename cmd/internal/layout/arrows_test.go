@@ -7,7 +7,7 @@ var arrows = map[string][]string{
 	"codec":                          {"codec/topic"},
 	"engine/internal/clock":          {},
 	"engine/internal/directory":      {},
-	"engine/internal/metrics":        {},
+	"engine/internal/metrics":        {"engine/hook"},
 	"engine/internal/certs":          {},
 	"engine/internal/certs/certtest": {}, // for tests
 	"engine/internal/invariant":      {}, // anything under engine/ may import it

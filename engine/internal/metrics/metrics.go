@@ -5,41 +5,21 @@
 // figure is at most one tick old and counting costs one add.
 package metrics
 
-import "sync"
+import (
+	"sync"
 
-// Drop says why a message did not reach a client. Every drop has one reason.
-type Drop uint8
-
-// The reasons.
-const (
-	DropQueueFull      Drop = iota // the session's queue was at its bound
-	DropQoS0Offline                // QoS 0 for a session without a connection
-	DropSlowReader                 // QoS 0 for a connection that does not read
-	DropExpired                    // the Message Expiry Interval ran out
-	DropPacketTooLarge             // over the client's Maximum Packet Size
-	DropMailboxFull                // the other loop's mailbox was at its bound
-	DropSessionEnded               // the session ended with the message in its keeping
-	DropNotAuthorized              // the publisher may not publish there, or the subscriber not read it
-	DropRefusedPublish             // refused for another reason, and answered so
-	DropIntercepted                // a hook stopped it
-	NumDrops
+	"github.com/wheelmq/wheelmq/engine/hook"
 )
-
-// String is the reason as used in figures' names.
-func (d Drop) String() string { return dropNames[d] }
-
-var dropNames = [NumDrops]string{"queue_full", "qos0_offline", "slow_reader", "expired", "packet_too_large",
-	"mailbox_full", "session_ended", "not_authorized", "refused", "intercepted"}
 
 // Counters are one loop's figures since the start. Gauges are differences and
 // are right only in the sum over all loops. Loop-owned.
 type Counters struct {
 	BytesReceived, BytesSent               uint64
-	PacketsReceived, PacketsSent           [16]uint64 // by control packet type
-	PublishBytesReceived, PublishBytesSent uint64     // payload only
-	Dropped                                [NumDrops]uint64
-	Connects, Disconnects                  uint64 // connections that reached CONNACK 0
-	Refused                                uint64 // CONNECTs refused
+	PacketsReceived, PacketsSent           [16]uint64                  // by control packet type
+	PublishBytesReceived, PublishBytesSent uint64                      // payload only
+	Dropped                                [hook.NumDropReasons]uint64 // every drop has one reason
+	Connects, Disconnects                  uint64                      // connections that reached CONNACK 0
+	Refused                                uint64                      // CONNECTs refused
 	SocketsOpened                          uint64
 	OutputOverflows                        uint64 // connections closed at the output bound
 	SessionsExpired                        uint64
