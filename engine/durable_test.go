@@ -412,6 +412,7 @@ func TestStoreFails(t *testing.T) {
 	s.Disconnect()
 	live := b.Connect(t, "live", codec.V5)
 	live.Subscribe("live", 1)
+	awaitAbsent(t, b, "s")
 	f.Break(true)
 	p := b.Connect(t, "p", codec.V5)
 	p.Send(codec.AppendPublish(nil, codec.V5, &codec.Delivery{QoS: 1, PacketID: 1}, []byte("kept"), []byte("x"), nil))
@@ -432,6 +433,25 @@ func TestStoreFails(t *testing.T) {
 			t.Fatal("not taken again")
 		}
 	}
+}
+
+// awaitAbsent waits until the session of clientID has lost its connection and the
+// turn that saw it has handed its changes to the store.
+func awaitAbsent(t *testing.T, b *enginetest.Broker, clientID string) {
+	t.Helper()
+	connected := func() bool {
+		s, _, found, err := b.Session(t.Context(), clientID)
+		if err != nil || !found {
+			t.Fatalf("session %s: found %v, %v", clientID, found, err)
+		}
+		return s.Connected
+	}
+	for end := time.Now().Add(enginetest.Patience); connected(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("session %s is still connected", clientID)
+		}
+	}
+	connected() // in a later turn
 }
 
 // covers is for TestRequirements, which reads the calls in the files of tests.

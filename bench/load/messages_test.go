@@ -151,8 +151,9 @@ func TestMessagesRate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Sent < 380 || r.Sent > 402 {
-		t.Errorf("sent %d in 200 ms at 2000 a second", r.Sent)
+	// A loaded machine ends the run late. Without those due during the pause it would be 300.
+	if most := 2000*r.Elapsed.Seconds() + 20; r.Sent < 340 || float64(r.Sent) > most {
+		t.Errorf("sent %d in %v at 2000 a second", r.Sent, r.Elapsed)
 	}
 	if slow := r.Latency.At(90); slow < 5*time.Millisecond {
 		t.Errorf("a pause of 50 ms in 200 left the latency of the slowest tenth at %v", slow)
