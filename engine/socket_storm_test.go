@@ -41,7 +41,7 @@ func (o *stormOrder) run() error {
 // broker sets processors as cmd/wheelmq does.
 func (o *stormOrder) broker() error {
 	runtime.GOMAXPROCS(1)
-	b, err := New(Options{Listeners: []Listener{*o.Listener}, Loops: 1, SysInterval: -1, HandshakesBusy: func(busy bool) {
+	b, err := New(Options{Listeners: []Listener{*o.Listener}, Loops: 1, SysInterval: -1, ConnectTimeout: time.Minute, HandshakesBusy: func(busy bool) {
 		if busy {
 			runtime.GOMAXPROCS(2)
 		} else {

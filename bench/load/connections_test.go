@@ -87,7 +87,13 @@ func TestReplay(t *testing.T) {
 // What a replay doubles or reorders is counted per session.
 func TestReplayMangled(t *testing.T) {
 	var held []byte
-	b := startFakeBroker(t, func(n int, packet []byte) [][]byte {
+	n := 0
+	b := startFakeBroker(t, nil)
+	mangle := func(_ int, packet []byte) [][]byte {
+		if b.connects < 3 { // the feed, the session: it may be thought connected while messages are queued for it
+			return [][]byte{packet}
+		}
+		n++
 		if held != nil {
 			out := [][]byte{packet, held}
 			held = nil
@@ -101,7 +107,8 @@ func TestReplayMangled(t *testing.T) {
 			return [][]byte{packet, packet}
 		}
 		return [][]byte{packet}
-	})
+	}
+	b.set(func() { b.mangle = mangle })
 	r, err := run(t, &Replay{Sessions: 1, Queued: 30, Payload: 30}, b, V311)
 	if err != nil || r.Done != 30 || r.Lost != 0 || r.Duplicate != 1 || r.Late != 1 {
 		t.Errorf("%+v, %v", r, err)
