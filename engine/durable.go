@@ -28,10 +28,19 @@ type durable struct {
 
 	mu       sync.RWMutex
 	sessions map[router.Ref]store.SessionID // of all durable sessions, wherever they are
+
+	// retained is held while a batch with retained messages is completed and
+	// handed over: what was set last is then handed over last, whichever loops
+	// set it.
+	retained sync.Mutex
 }
 
-// storeRetry is how long durable messages are refused after a commit failed.
+// storeRetry is how long durable messages are refused after a commit failed,
+// and what could not be committed waits.
 const storeRetry = time.Second
+
+// failedBytes bounds what one loop keeps of changes that could not be committed.
+const failedBytes = 16 << 20
 
 func newDurable(s store.Store, now clock.Time) *durable {
 	d := &durable{store: s, epoch: time.Now().UnixNano() - int64(now), sessions: map[router.Ref]store.SessionID{}}
@@ -77,16 +86,39 @@ func (d *durable) time(unix int64) clock.Time {
 }
 
 // A commitLog is a loop's side of the store. Loop-owned.
+//
+// A batch that fails is committed again, in its place, once the store works:
+// what comes meanwhile lines up behind it.
 type commitLog struct {
 	batch     *store.Batch // of this turn
+	retained  []string     // topics whose retained message changed in this turn
 	spare     []*store.Batch
 	seq       uint64 // of batch
-	committed uint64 // highest that is
+	committed uint64 // highest that is, or that nobody waits for any more
 	gated     []*conn
-	expiring  *client // whose queue is looked through
+	answers   []commitAnswer // of the program's own publications, in order
+	expiring  *client        // whose queue is looked through
+
+	failed   []sealedBatch // in order; not empty: the store failed
+	bytes    int           // of failed
+	retrying bool          // the first of failed is at the store
+	retryAt  clock.Time
 }
 
-// change returns the turn's batch. What c, if not nil, is told from now on waits for it.
+// A sealedBatch is a batch whose turn is over.
+type sealedBatch struct {
+	b   *store.Batch
+	seq uint64
+}
+
+// A commitAnswer is told what became of a batch.
+type commitAnswer struct {
+	seq  uint64
+	tell func(error)
+}
+
+// change returns the turn's batch. What c, if not nil, is told from now on
+// waits for it, as long as its listener says.
 func (l *loop) change(c *conn) *store.Batch {
 	g := &l.commits
 	if g.batch == nil {
@@ -96,41 +128,147 @@ func (l *loop) change(c *conn) *store.Batch {
 		} else {
 			g.batch = &store.Batch{}
 		}
+		g.batch.Level = store.Received
 	}
 	if c != nil {
-		c.gate = g.seq
+		if level := c.door().Durability; level != store.Received {
+			g.batch.Level = min(g.batch.Level, level)
+			c.gate = g.seq
+		}
 	}
 	return g.batch
+}
+
+// pending is the number of changes in the turn's batch.
+func (l *loop) pending() int {
+	if l.commits.batch == nil {
+		return 0
+	}
+	return l.commits.batch.Len() + len(l.commits.retained)
+}
+
+// answerCommitted calls tell when the turn's batch, which there must be, is
+// committed for good or could not be.
+func (l *loop) answerCommitted(tell func(error)) {
+	g := &l.commits
+	g.batch.Level = store.Synced
+	g.answers = append(g.answers, commitAnswer{g.seq, tell})
 }
 
 // commit hands the turn's batch to the store.
 func (l *loop) commit() {
 	g := &l.commits
-	b, seq := g.batch, g.seq
-	if b == nil {
+	b := sealedBatch{g.batch, g.seq}
+	if b.b == nil {
 		return
 	}
 	g.batch = nil
-	err := l.b.durable.store.Commit(b, func(b *store.Batch, err error) {
-		l.mailbox.post([]item{{kind: itemCall, call: func(l *loop) { l.committed(b, seq, err) }}}, 0)
-	})
-	if err != nil { // the connections are ended in a turn of their own
-		l.mailbox.post([]item{{kind: itemCall, call: func(l *loop) { l.committed(b, seq, err) }}}, 0)
+	if len(g.retained) > 0 {
+		l.b.durable.retained.Lock()
+		defer l.b.durable.retained.Unlock()
+		for i, name := range g.retained {
+			l.putRetained(b.b, name)
+			g.retained[i] = ""
+		}
+		g.retained = g.retained[:0]
+	}
+	if len(g.failed) > 0 {
+		l.lineUp(b)
+		return
+	}
+	l.handOver(b)
+}
+
+func (l *loop) handOver(b sealedBatch) {
+	done := func(_ *store.Batch, err error) {
+		l.mailbox.post([]item{{kind: itemCall, call: func(l *loop) { l.committed(b, err) }}}, 0)
+	}
+	if err := l.b.durable.store.Commit(b.b, done); err != nil {
+		done(b.b, err) // the connections are ended in a turn of their own
+	}
+}
+
+// lineUp keeps what cannot be committed now.
+func (l *loop) lineUp(b sealedBatch) {
+	g := &l.commits
+	if g.bytes+b.b.Size() > failedBytes {
+		l.b.log.Error("changes of sessions are lost for the store: more than may wait for it",
+			"batches", len(g.failed)+1, "bytes", g.bytes+b.b.Size())
+		l.letGo()
+		return
+	}
+	g.failed = append(g.failed, b)
+	g.bytes += b.b.Size()
+}
+
+// letGo gives up what could not be committed.
+func (l *loop) letGo() {
+	g := &l.commits
+	clear(g.failed)
+	g.failed, g.bytes, g.retrying = g.failed[:0], 0, false
+}
+
+// retry commits the first of what failed again when it is time. At each tick.
+func (l *loop) retry() {
+	g := &l.commits
+	if len(g.failed) > 0 && !g.retrying && l.now >= g.retryAt {
+		g.retrying = true
+		l.handOver(g.failed[0])
 	}
 }
 
 // committed lets out what waited for b, or ends the connections that wait for
 // any: they may repeat what was not acknowledged.
-func (l *loop) committed(b *store.Batch, seq uint64, err error) {
+func (l *loop) committed(b sealedBatch, err error) {
 	g := &l.commits
+	again := g.retrying && b.seq == g.failed[0].seq
+	switch {
+	case err != nil:
+		l.commitFailed(b, again, err)
+	case again:
+		g.bytes -= b.b.Size()
+		g.failed = append(g.failed[:0], g.failed[1:]...)
+		g.retrying = false
+		l.reuse(b.b)
+		l.retry()
+	default:
+		if len(g.failed) > 0 && b.seq > g.failed[0].seq { // it went past those: they cannot take their place
+			l.b.log.Error("changes of sessions are lost for the store: later ones were taken", "batches", len(g.failed))
+			l.letGo()
+		}
+		l.reuse(b.b)
+	}
+	g.committed = max(g.committed, b.seq)
+	l.letOut(err)
+}
+
+func (l *loop) commitFailed(b sealedBatch, again bool, err error) {
+	g := &l.commits
+	g.retryAt = l.now.Add(storeRetry)
+	l.b.durable.failed.Store(int64(g.retryAt))
+	l.b.log.Error("durable messages are refused: the store did not take changes", "error", err)
+	if again {
+		g.retrying = false
+	} else {
+		l.lineUp(b)
+	}
+}
+
+// reuse takes an empty batch back.
+func (l *loop) reuse(b *store.Batch) {
 	b.Reset()
-	if len(g.spare) < 8 {
+	if g := &l.commits; len(g.spare) < 8 {
 		g.spare = append(g.spare, b)
 	}
-	g.committed = max(g.committed, seq)
-	if err != nil {
-		l.b.durable.failed.Store(int64(l.now.Add(storeRetry)))
-		l.b.log.Error("durable messages are refused: the store did not take changes", "error", err)
+}
+
+// letOut writes, or with an error ends, the connections that wait, and answers
+// the program.
+func (l *loop) letOut(err error) {
+	g := &l.commits
+	for len(g.answers) > 0 && (g.answers[0].seq <= g.committed || err != nil) {
+		g.answers[0].tell(err)
+		g.answers = append(g.answers[:0], g.answers[1:]...)
 	}
 	waiting := g.gated
 	g.gated = nil
@@ -327,8 +465,9 @@ func (l *loop) keepSubscription(cl *client, s *subscription) {
 	l.change(cl.conn).PutSubscription(cl.stored, &store.Subscription{Filter: s.filter, Options: options, Identifier: s.id})
 }
 
-// keepRetained writes the retained message of a topic; nil: it has none now.
-func (l *loop) keepRetained(name string, m *message.Message, by *publication) {
+// keepRetained has the retained message of a topic written, as it is when the
+// turn ends.
+func (l *loop) keepRetained(name string, by *publication) {
 	if l.b.durable == nil {
 		return
 	}
@@ -336,11 +475,16 @@ func (l *loop) keepRetained(name string, m *message.Message, by *publication) {
 	if by != nil {
 		c = l.publisherConn(by)
 	}
-	b := l.change(c)
-	if m == nil {
+	l.change(c)
+	l.commits.retained = append(l.commits.retained, name)
+}
+
+// putRetained writes what is retained for a topic now.
+func (l *loop) putRetained(b *store.Batch, name string) {
+	if !l.b.retained.index.Get(name, func(m *message.Message) {
+		r := l.record(m)
+		b.PutRetained(&r)
+	}) {
 		b.DeleteRetained([]byte(name))
-		return
 	}
-	r := l.record(m)
-	b.PutRetained(&r)
 }

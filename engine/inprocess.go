@@ -51,7 +51,8 @@ func (m *Message) validate(o *Options) error {
 
 // Publish publishes m as if a client had sent it, and says what that client
 // would have been answered: Success, NoMatchingSubscribers, or why it was
-// refused. It passes the hook.PublishInterceptors, but no Authorizer. Messages
+// refused; where the message must survive, once it is in the store. It passes
+// the hook.PublishInterceptors, but no Authorizer. Messages
 // that one goroutine publishes to one topic arrive in that order. m's slices
 // may be used again when Publish returns without error.
 //
@@ -93,9 +94,19 @@ func (b *Broker) publishOn(m *Message, answer func(codec.ReasonCode)) error {
 	}
 	own := *m
 	l.mailbox.post([]item{{kind: itemCall, call: func(l *loop) {
+		before := l.pending()
 		code := l.publishOwn(&own)
-		if answer != nil {
+		switch {
+		case answer == nil:
+		case l.pending() == before:
 			answer(code)
+		default:
+			l.answerCommitted(func(err error) {
+				if err != nil {
+					code = codec.QuotaExceeded
+				}
+				answer(code)
+			})
 		}
 	}}}, size)
 	return nil

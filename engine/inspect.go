@@ -258,7 +258,7 @@ func (b *Broker) ClearRetained(ctx context.Context, filter string) (n int, err e
 		gone, err := callLoop(ctx, b, b.loops[0], func(l *loop) (gone int) {
 			for _, name := range part {
 				if l.clearRetained(name) {
-					l.keepRetained(name, nil, nil)
+					l.keepRetained(name, nil)
 					gone++
 				}
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/wheelmq/wheelmq/engine/internal/certs"
 	"github.com/wheelmq/wheelmq/engine/internal/transport"
+	"github.com/wheelmq/wheelmq/engine/store"
 )
 
 // A Listener is one door by which clients come in.
@@ -22,6 +23,7 @@ type Listener struct {
 	Anonymous      bool         // clients without user name may come in
 	Sys            bool         // clients may read $SYS, where no hook.Authorizer decides
 	MaxConnections int          // by this listener; more are closed as they come; 0: no bound of its own
+	Durability     Durability   // what an acknowledgement to its clients outlives, where Options.Store has to keep something
 
 	Proxy     *Proxy     // a PROXY header comes first; nil: none
 	TLS       *TLS       // nil: none
@@ -31,6 +33,16 @@ type Listener struct {
 	Identity             Identity // where the user name comes from
 	ClientIDFromUserName bool     // the Client Identifier is the user name, whatever CONNECT says
 }
+
+// A Durability is what survives once it is acknowledged.
+type Durability = store.Durability
+
+// The durabilities. A store may give more than is asked for.
+const (
+	Synced   = store.Synced   // a loss of power
+	Written  = store.Written  // the end of the process
+	Received = store.Received // nothing: the acknowledgement does not wait, the changes are written soon
+)
 
 // WebSocket says how MQTT inside WebSocket (MQTT 5.0 section 6) is served.
 type WebSocket struct {
@@ -114,6 +126,9 @@ func (l *Listener) validate() error {
 	}
 	if l.MaxConnections < 0 {
 		bad("MaxConnections %d: want above 0", l.MaxConnections)
+	}
+	if l.Durability > Received {
+		bad("Durability %d: want up to %d", l.Durability, Received)
 	}
 	if l.Detect && l.TLS == nil && l.WebSocket == nil {
 		bad("Detect has nothing to tell apart without TLS or WebSocket")

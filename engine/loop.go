@@ -188,6 +188,7 @@ func (l *loop) advance() {
 	l.flush.due = true
 	l.connTimers.Advance(l.now, fireConn)
 	l.awayTimers.Advance(l.now, l.fireAway)
+	l.retry()
 	if l.id == 0 {
 		l.sysTick()
 		l.sweepRetained()

@@ -33,7 +33,7 @@ func (l *loop) storeRetained(p *publication) bool {
 	if len(p.payload) == 0 {
 		l.clearRetained(name)
 		if !p.sys {
-			l.keepRetained(name, nil, p)
+			l.keepRetained(name, p)
 		}
 		return true
 	}
@@ -53,7 +53,7 @@ func (l *loop) storeRetained(p *publication) bool {
 	if old, had := s.index.Set(name, m); had {
 		s.count(old, -1)
 	}
-	l.keepRetained(name, m, p)
+	l.keepRetained(name, p)
 	l.tellRetained(name, m)
 	return true
 }
@@ -79,7 +79,7 @@ func (s *retainedStore) count(m *message.Message, n int64) {
 // forgetRetained removes m, which has expired, and tells.
 func (l *loop) forgetRetained(m *message.Message) {
 	if l.b.retained.forget(m) {
-		l.keepRetained(string(m.Topic), nil, nil)
+		l.keepRetained(string(m.Topic), nil)
 		l.tellRetained(string(m.Topic), nil)
 	}
 }
