@@ -33,13 +33,13 @@ const transportTick = transport.TickInterval
 // goroutine.
 type Broker struct {
 	// immutable after New
-	opts   Options
-	log    *slog.Logger
-	clock  clock.Clock
-	limits *session.Limits
-	loops  []*loop
+	log   *slog.Logger
+	clock clock.Clock
+	loops []*loop
 
 	// any loop
+	opts          atomic.Pointer[Options]
+	limits        atomic.Pointer[session.Limits] // of sessions without limits of their own
 	router        *router.Router
 	retained      retainedStore
 	directory     directory.Directory
@@ -58,8 +58,11 @@ type Broker struct {
 
 	mu        sync.Mutex
 	listeners []*door    // those that are open
-	reloading sync.Mutex // of TLS files
+	reloading sync.Mutex // of TLS files, of options
 }
+
+// options are those in force, with their defaults. Not to be written to.
+func (b *Broker) options() *Options { return b.opts.Load() }
 
 // New checks the options and makes a broker that does not listen yet.
 func New(o Options) (*Broker, error) {
@@ -70,14 +73,16 @@ func New(o Options) (*Broker, error) {
 }
 
 func newBroker(o Options, clk clock.Clock) (*Broker, error) {
-	o = o.withDefaults()
+	o = o.WithDefaults()
 	b := &Broker{
 		stopped: make(chan struct{}),
-		opts:    o, log: o.Logger, clock: clk, limits: o.sessionLimits(),
+		log:     o.Logger, clock: clk,
 		router:   router.New(o.Loops),
 		retained: retainedStore{index: retained.New[*message.Message]()},
 		full:     fullSessions{policy: session.OverflowPolicy(o.Overflow), refs: make(map[router.Ref]struct{})},
 	}
+	b.opts.Store(&o)
+	b.limits.Store(o.sessionLimits())
 	b.off = offLoop{workers: o.HookWorkers, backlog: o.HookBacklog, timeout: o.HookTimeout,
 		spawn: func(f func()) { go f() }, after: context.AfterFunc}
 	var all []*hookEntry
@@ -115,7 +120,7 @@ func (b *Broker) Start() error {
 	if err := b.loadRetained(); err != nil {
 		return err
 	}
-	cfg := transport.Config{MaxConnections: b.opts.MaxConnections + connectionsBeyond, Logger: b.log, Busy: b.opts.HandshakesBusy}
+	cfg := transport.Config{MaxConnections: b.options().MaxConnections + connectionsBeyond, Logger: b.log, Busy: b.options().HandshakesBusy}
 	for _, in := range b.listeners {
 		cfg.Listeners = append(cfg.Listeners, in.via)
 	}

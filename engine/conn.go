@@ -95,7 +95,7 @@ const lingering = time.Second
 func newConn(l *loop, s transport.Socket) *conn {
 	c := &conn{loop: l, sock: s, lastSeen: l.ticks}
 	c.timer.Owner = c
-	c.arm(timerConnect, l.b.opts.ConnectTimeout)
+	c.arm(timerConnect, l.b.options().ConnectTimeout)
 	return c
 }
 
@@ -215,12 +215,12 @@ var beginsV5 = []byte("\x00\x04MQTT\x05")
 
 func (c *conn) packetLimit() int {
 	if c.version == 0 {
-		return c.loop.b.opts.MaximumConnectSize
+		return c.loop.b.options().MaximumConnectSize
 	}
 	if c.ext != nil && c.ext.packetLimit > 0 {
 		return c.ext.packetLimit
 	}
-	return c.loop.b.opts.MaximumPacketSize
+	return c.loop.b.options().MaximumPacketSize
 }
 
 // fill completes the packet in c.in from b, handles it, and returns the rest of b.
@@ -269,7 +269,7 @@ func (c *conn) keep(b []byte) {
 	if c.in == nil {
 		c.in = bytebufferpool.Get()
 	}
-	if len(c.in.B)+len(b) > c.packetLimit()+c.loop.b.opts.MaximumConnectSize {
+	if len(c.in.B)+len(b) > c.packetLimit()+c.loop.b.options().MaximumConnectSize {
 		if c.underReview() {
 			c.fail(codec.QuotaExceeded, "too many packets wait for a decision")
 			return
@@ -451,7 +451,7 @@ func (c *conn) writeOut() {
 		return
 	}
 	if c.gate > c.loop.commits.committed && c.waits() {
-		if len(out.B) > 4*c.loop.b.opts.OutboundBytes+c.loop.b.opts.MaximumPacketSize {
+		if len(out.B) > 4*c.loop.b.options().OutboundBytes+c.loop.b.options().MaximumPacketSize {
 			c.loop.counters.OutputOverflows++
 			c.drop("more waits for the store than may")
 		}
@@ -475,7 +475,7 @@ func (c *conn) writeOut() {
 // slow reader, and a client that makes us answer without ever reading the
 // answers is closed.
 func (c *conn) checkOutput(buffered int) {
-	o := &c.loop.b.opts
+	o := c.loop.b.options()
 	switch {
 	case buffered > 4*o.OutboundBytes+o.MaximumPacketSize:
 		c.loop.counters.OutputOverflows++

@@ -47,7 +47,7 @@ func (c *conn) connect(body []byte) {
 	if limit, ok := p.Properties.Uint(codec.MaximumPacketSize); ok {
 		c.ext = &connExt{maximumPacket: limit} // a refusal keeps to it too
 	}
-	if b := c.loop.b; int(b.open.Load()) > b.opts.MaxConnections {
+	if b := c.loop.b; int(b.open.Load()) > b.options().MaxConnections {
 		c.refuse(codec.ServerBusy, "as many connections as allowed") // B-busy
 		return
 	}
@@ -69,7 +69,7 @@ func (c *conn) connect(body []byte) {
 
 // describe checks what the decoder cannot know and copies what is kept.
 func (c *conn) describe(p *codec.Connect) (*connecting, codec.ReasonCode, string) {
-	o := &c.loop.b.opts
+	o := c.loop.b.options()
 	cn := &connecting{Connect: hook.Connect{
 		ClientID: string(p.ClientID), UserName: string(p.UserName), Password: append([]byte(nil), p.Password...),
 		HasUserName: p.HasUserName, HasPassword: p.HasPassword, Version: p.Version,
@@ -106,7 +106,7 @@ func newWill(w *codec.Will) *will {
 
 // describeProperties reads the CONNECT properties, or what stands for them in 3.x.
 func (c *conn) describeProperties(cn *connecting, p *codec.Connect) {
-	o := &c.loop.b.opts
+	o := c.loop.b.options()
 	cn.receiveMaximum = 65535
 	if p.Version == codec.V5 {
 		cn.Properties = append(codec.Properties(nil), p.Properties...)
@@ -242,12 +242,12 @@ func (l *loop) accept(c *conn, cn *connecting) {
 			return
 		}
 	}
-	if limit := l.b.opts.MaxSessions; !ok && limit != Unlimited && l.b.directory.Len() >= int(limit) {
+	if limit := l.b.options().MaxSessions; !ok && limit != Unlimited && l.b.directory.Len() >= int(limit) {
 		c.refuse(codec.QuotaExceeded, "as many sessions as allowed")
 		return
 	}
 	cl := &client{}
-	cl.Init(cn.ClientID, l.b.limits)
+	cl.Init(cn.ClientID, l.b.limits.Load())
 	l.allocate(cl)
 	if old, had := l.b.directory.Claim(cn.ClientID, directory.Place(cl.ref)); had {
 		l.fetch(c, cn, cl, router.Ref(old))
@@ -311,7 +311,7 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 		l.recheck(cl)
 	}
 	c.connack(cn, present)
-	inflight := l.b.opts.MaxInflight
+	inflight := l.b.options().MaxInflight
 	if cn.terms != nil {
 		inflight = cmp.Or(cn.terms.MaxInflight, inflight)
 	}
@@ -346,7 +346,7 @@ func (c *conn) connackFits(cn *connecting) bool {
 // connackProperties tells what the client could not guess: values that differ
 // from what their absence means.
 func (c *conn) connackProperties(cn *connecting) codec.Properties {
-	o := &c.loop.b.opts
+	o := c.loop.b.options()
 	var p codec.Properties
 	flag := func(id codec.PropertyID, off bool) {
 		if off {

@@ -104,7 +104,7 @@ func (l *loop) applyTerms(c *conn, cl *client, d *hook.Decision) {
 	if cl.ext != nil {
 		cl.ext.grant = grant{}
 	}
-	cl.SetLimits(l.b.limits)
+	cl.SetLimits(l.b.limits.Load())
 	if d == nil {
 		return
 	}
@@ -113,7 +113,7 @@ func (l *loop) applyTerms(c *conn, cl *client, d *hook.Decision) {
 		cl.extend().grant = grant{rights: d.Rights, receive: receive, data: d.Data, maxSubscriptions: d.MaxSubscriptions}
 	}
 	if d.MaxQueuedMessages != 0 || d.MaxQueuedBytes != 0 {
-		own := *l.b.limits
+		own := *l.b.limits.Load()
 		if d.MaxQueuedMessages != 0 {
 			own.Messages = d.MaxQueuedMessages
 		}

@@ -105,7 +105,7 @@ func TestConnectionGoneBeforeTheDecision(t *testing.T) {
 		p.cut()
 		late := h.dial(codec.V5)
 		late.send(connectPacket(codec.V5, "late", true))
-		h.advance(h.b.opts.ConnectTimeout + time.Second)
+		h.advance(h.b.options().ConnectTimeout + time.Second)
 		h.held = false
 		h.run()
 		watch.expect() // a will that was never accepted

@@ -98,7 +98,7 @@ func (ld *loader) Session(id store.SessionID, s *store.Loaded) {
 		return
 	}
 	cl := &client{stored: id, expiry: s.Expiry, known: true}
-	cl.Init(s.ClientID, b.limits)
+	cl.Init(s.ClientID, b.limits.Load())
 	l.allocate(cl)
 	b.directory.Claim(cl.ClientID, directory.Place(cl.ref))
 	b.durable.name(cl.ref, id)
@@ -173,7 +173,7 @@ func (l *loop) restoreSubscription(cl *client, from *store.Subscription) {
 		l.b.router.Subscribe(s.filter, want)
 		return
 	}
-	s.member, _ = l.b.router.SubscribeShared(share, rest, l.b.opts.SharedStrategy, want)
+	s.member, _ = l.b.router.SubscribeShared(share, rest, l.b.options().SharedStrategy, want)
 	cl.shares = true
 	cl.tellMembers()
 }

@@ -33,7 +33,7 @@ func (q *eventQueue) put(e hook.Event) {
 	e.Time = time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.waiting) >= q.b.opts.HookEvents {
+	if len(q.waiting) >= q.b.options().HookEvents {
 		q.b.eventsDropped.Add(1)
 		return
 	}
@@ -71,7 +71,7 @@ func (q *eventQueue) busy() bool {
 }
 
 func (q *eventQueue) handle(e hook.Event) {
-	ctx, cancel := context.WithTimeout(context.Background(), q.b.opts.HookTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), q.b.options().HookTimeout)
 	defer cancel()
 	defer func() {
 		if r := recover(); r != nil {

@@ -41,7 +41,7 @@ type overdue struct {
 
 // hookDeadline stands for context.AfterFunc, in the harness's time.
 func (h *harness) hookDeadline(_ context.Context, f func()) (stop func() bool) {
-	d := &overdue{at: h.clock.Now().Add(h.b.opts.HookTimeout), f: f}
+	d := &overdue{at: h.clock.Now().Add(h.b.options().HookTimeout), f: f}
 	h.due = append(h.due, d)
 	return func() bool { d.f = nil; return true }
 }

@@ -81,7 +81,7 @@ func (b *Broker) Post(m Message) error {
 
 // publishOn hands m to a loop, always the same for a topic.
 func (b *Broker) publishOn(m *Message, answer func(codec.ReasonCode)) error {
-	if err := m.validate(&b.opts); err != nil {
+	if err := m.validate(b.options()); err != nil {
 		return err
 	}
 	if b.isStopped() {
@@ -89,7 +89,7 @@ func (b *Broker) publishOn(m *Message, answer func(codec.ReasonCode)) error {
 	}
 	l := b.loops[xxhash.Sum64String(m.Topic)%uint64(len(b.loops))]
 	size := callBytes + len(m.Topic) + len(m.Payload) + len(m.Properties)
-	if l.mailbox.waiting()+size > b.opts.MailboxBytes {
+	if l.mailbox.waiting()+size > b.options().MailboxBytes {
 		return ErrBusy
 	}
 	own := *m
@@ -127,7 +127,7 @@ func (b *Broker) loadRetained() error {
 	s := &b.retained
 	load := func(p hook.Publication) error {
 		m := Message{Topic: string(p.Topic), Payload: p.Payload, QoS: p.QoS, Retain: true, Properties: p.Properties}
-		if err := m.validate(&b.opts); err != nil {
+		if err := m.validate(b.options()); err != nil {
 			return err
 		}
 		if len(p.Payload) == 0 || isSys(p.Topic) {
@@ -138,7 +138,7 @@ func (b *Broker) loadRetained() error {
 		if p.HasExpiry {
 			kept.Expires = now.Add(time.Duration(p.Expiry) * time.Second)
 		}
-		if !s.fits(m.Topic, int64(kept.Size()), &b.opts) {
+		if !s.fits(m.Topic, int64(kept.Size()), b.options()) {
 			return fmt.Errorf("engine: no room to retain the message of %q (MaxRetainedMessages, MaxRetainedBytes)", p.Topic)
 		}
 		s.count(kept, 1)

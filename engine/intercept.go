@@ -27,7 +27,7 @@ func (l *loop) interceptPublish(who hook.Client, c *conn, p *publication) (out h
 // adopt makes p what hooks made of it, if that is a message at all.
 func (l *loop) adopt(who hook.Client, v *hook.Publication, p *publication) hook.Outcome {
 	if len(v.Topic) == 0 || len(v.Topic) > codec.MaxFieldLength || !topic.ValidName(v.Topic) || v.QoS > 2 || isSys(v.Topic) ||
-		len(v.Topic)+len(v.Payload)+len(v.Properties) > l.b.opts.MaximumPacketSize {
+		len(v.Topic)+len(v.Payload)+len(v.Properties) > l.b.options().MaximumPacketSize {
 		l.b.log.Error("a hook made a message that is not valid", "client", who.ClientID, "topic", string(v.Topic), "qos", v.QoS, "bytes", len(v.Payload))
 		return hook.Outcome{Stop: true, Code: codec.ImplementationSpecificError, Reason: "the message was changed to one that is not valid"}
 	}
@@ -117,7 +117,7 @@ func (l *loop) interceptDelivery(cl *client, p *publication, qos codec.QoS, reta
 		return nil, true
 	}
 	if len(d.Topic) == 0 || len(d.Topic) > codec.MaxFieldLength || !topic.ValidName(d.Topic) ||
-		len(d.Topic)+len(d.Payload)+len(d.Properties) > l.b.opts.MaximumPacketSize {
+		len(d.Topic)+len(d.Payload)+len(d.Properties) > l.b.options().MaximumPacketSize {
 		l.b.log.Error("a hook made a delivery that is not valid", "client", cl.ClientID, "topic", string(d.Topic), "bytes", len(d.Payload))
 		return nil, false
 	}

@@ -113,7 +113,7 @@ type local struct {
 // attach subscribes on l.
 func (x *local) attach(l *loop) {
 	cl := &client{}
-	cl.Init("", l.b.limits)
+	cl.Init("", l.b.limits.Load())
 	l.allocate(cl)
 	l.counters.Sessions-- // it is none
 	cl.extend().local = x
@@ -125,7 +125,7 @@ func (x *local) attach(l *loop) {
 		l.b.router.Subscribe(x.rest, want)
 		return
 	}
-	s.member, _ = l.b.router.SubscribeShared(x.share, x.rest, l.b.opts.SharedStrategy, want)
+	s.member, _ = l.b.router.SubscribeShared(x.share, x.rest, l.b.options().SharedStrategy, want)
 	memberReady.tell(s.member)
 }
 

@@ -81,9 +81,9 @@ func newLoop(b *Broker, id int, now clock.Time) *loop {
 		routes:     b.router.NewCache(routeCacheEntries),
 		pool:       message.NewPool(&b.messages),
 		extras:     make(map[extraKey]*session.Extra),
-		outboxes:   make([]outbox, b.opts.Loops),
+		outboxes:   make([]outbox, b.options().Loops),
 	}
-	if b.opts.ProfileLabels {
+	if b.options().ProfileLabels {
 		l.labels = newLabels(id)
 	}
 	return l
@@ -221,10 +221,10 @@ func (l *loop) postOutboxes() {
 			o.waiting = l.b.loops[i].mailbox.post(o.items, o.bytes)
 			clear(o.items)
 			o.items, o.bytes = o.items[:0], 0
-		} else if o.waiting > l.b.opts.MailboxBytes {
+		} else if o.waiting > l.b.options().MailboxBytes {
 			o.waiting = l.b.loops[i].mailbox.waiting()
 		}
-		l.saturated = l.saturated || o.waiting > mailboxRefuses*l.b.opts.MailboxBytes
+		l.saturated = l.saturated || o.waiting > mailboxRefuses*l.b.options().MailboxBytes
 	}
 }
 
@@ -235,7 +235,7 @@ const mailboxRefuses = 4
 // saturates reports whether r leads to a loop that is that far behind.
 func (l *loop) saturates(r *router.Route) bool {
 	for i, subs := range r.Loops {
-		if len(subs) > 0 && l.outboxes[i].waiting > mailboxRefuses*l.b.opts.MailboxBytes {
+		if len(subs) > 0 && l.outboxes[i].waiting > mailboxRefuses*l.b.options().MailboxBytes {
 			return true
 		}
 	}
@@ -269,7 +269,7 @@ func (l *loop) pollCongested() {
 		if c.state == connClosed || !c.congested {
 			continue
 		}
-		if c.sock.Buffered() > l.b.opts.OutboundBytes/4 {
+		if c.sock.Buffered() > l.b.options().OutboundBytes/4 {
 			l.congested[keep] = c
 			keep++
 			continue

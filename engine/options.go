@@ -184,8 +184,8 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// withDefaults fills in what is left at zero.
-func (o Options) withDefaults() Options {
+// WithDefaults fills in what is left at zero.
+func (o Options) WithDefaults() Options {
 	if len(o.Listeners) == 0 {
 		o.Listeners = []Listener{
 			{Address: net.JoinHostPort("127.0.0.1", defaultPort), Anonymous: true, Sys: true},

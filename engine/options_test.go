@@ -98,7 +98,7 @@ func TestOverflowPolicyNames(t *testing.T) {
 
 // TestDefaults: what is documented beside each field as its default is it.
 func TestDefaults(t *testing.T) {
-	o := Options{}.withDefaults()
+	o := Options{}.WithDefaults()
 	f := func(name string, got, want any) {
 		t.Helper()
 		if !reflect.DeepEqual(got, want) {
@@ -129,7 +129,7 @@ func TestDefaults(t *testing.T) {
 	f("MailboxBytes", o.MailboxBytes, 64<<20)
 	f("SysInterval", o.SysInterval, 10*time.Second)
 
-	o = Options{NoTopicAliases: true, TopicAliases: 5, Loops: 3, SysInterval: -1, MaxSessions: Unlimited}.withDefaults()
+	o = Options{NoTopicAliases: true, TopicAliases: 5, Loops: 3, SysInterval: -1, MaxSessions: Unlimited}.WithDefaults()
 	f("NoTopicAliases", [2]uint16{o.TopicAliasMaximum, o.TopicAliases}, [2]uint16{})
 	f("Loops that are set", o.Loops, 3)
 	f("SysInterval that is set", o.SysInterval, time.Duration(-1))

@@ -159,7 +159,7 @@ func (c *conn) disconnected(body []byte) {
 			c.fail(codec.ProtocolError, "DISCONNECT cannot give a session an expiry that CONNECT did not")
 			return
 		}
-		if most := c.loop.b.opts.SessionExpiryLimit; most != Unlimited && int64(v) > int64(most) {
+		if most := c.loop.b.options().SessionExpiryLimit; most != Unlimited && int64(v) > int64(most) {
 			v = uint32(most)
 		}
 		c.cl.expiry = v

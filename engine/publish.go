@@ -133,13 +133,13 @@ func (c *conn) receiveMaximum() uint16 {
 	if c.ext != nil && c.ext.receiveMaximum > 0 {
 		return c.ext.receiveMaximum
 	}
-	return c.loop.b.opts.ReceiveMaximum
+	return c.loop.b.options().ReceiveMaximum
 }
 
 // resolveAlias puts the topic name in the place of an alias, or defines one
 // (MQTT 5.0 section 3.3.2.3.4).
 func (c *conn) resolveAlias(in *codec.Publish) bool {
-	most := c.loop.b.opts.TopicAliasMaximum
+	most := c.loop.b.options().TopicAliasMaximum
 	if in.TopicAlias > most { // [MQTT-3.2.2-17], [MQTT-3.2.2-18]
 		c.fail(codec.TopicAliasInvalid, "topic alias above the maximum")
 		return false
@@ -165,7 +165,7 @@ func (c *conn) resolveAlias(in *codec.Publish) bool {
 
 // checkPublish applies what the broker, not the format, demands.
 func (c *conn) checkPublish(in *codec.Publish) (codec.ReasonCode, string) {
-	o := &c.loop.b.opts
+	o := c.loop.b.options()
 	switch {
 	case in.QoS > *o.MaximumQoS:
 		return codec.QoSNotSupported, "QoS above Maximum QoS"
@@ -321,7 +321,7 @@ func (l *loop) fanOutTo(i int, p *publication, subs []router.Subscriber) {
 
 // credit reports whether loop i's mailbox takes p: QoS 0 is dropped at its bound.
 func (l *loop) credit(i int, p *publication) bool {
-	if p.qos == 0 && l.outboxes[i].waiting+l.outboxes[i].bytes > l.b.opts.MailboxBytes {
+	if p.qos == 0 && l.outboxes[i].waiting+l.outboxes[i].bytes > l.b.options().MailboxBytes {
 		l.drop(hook.DropMailboxFull, nil, p.topic)
 		return false
 	}

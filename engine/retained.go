@@ -45,7 +45,7 @@ func (l *loop) storeRetained(p *publication) bool {
 		}
 		return true
 	}
-	if !s.fits(name, int64(m.Size()), &l.b.opts) {
+	if !s.fits(name, int64(m.Size()), l.b.options()) {
 		l.drop(hook.DropRefusedPublish, nil, p.topic)
 		return false
 	}

@@ -75,7 +75,7 @@ func (c *conn) abandon(cl *client) {
 func (c *conn) hangUp() {
 	s := c.sock
 	c.sock = &goneSocket{c: c, listener: s.Listener(), remote: s.RemoteAddr(), local: s.LocalAddr(), tls: s.TLS(), proxied: s.Proxied()}
-	c.arm(timerClosing, c.loop.b.opts.HookTimeout)
+	c.arm(timerClosing, c.loop.b.options().HookTimeout)
 }
 
 // A goneSocket stands for the socket of a peer that is gone.

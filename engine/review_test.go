@@ -185,7 +185,7 @@ func TestReviewWithoutEnd(t *testing.T) {
 		h.held = true
 		p.send(publishPacket(codec.V5, "a", "1", 2, 9), publishPacket(codec.V5, "a", "2", 2, 10))
 		p.cut()
-		h.advance(h.b.opts.HookTimeout + time.Second)
+		h.advance(h.b.options().HookTimeout + time.Second)
 		if n := h.b.Connections(); n != 1 {
 			t.Errorf("%d connections, want 1", n)
 		}

@@ -98,7 +98,7 @@ func (s *sim) checkAck(c *simConn, f *downFrame) {
 		return
 	}
 	allowed := f.code == codec.Success || f.code == codec.NoMatchingSubscribers && f.kind != codec.PUBCOMP ||
-		f.code == codec.QuotaExceeded && s.b.opts.Overflow == RejectPublisher ||
+		f.code == codec.QuotaExceeded && s.b.options().Overflow == RejectPublisher ||
 		f.code == codec.PacketIdentifierNotFound && f.kind == codec.PUBCOMP
 	if !allowed {
 		s.fail("%v: %v %v", c, f.kind, f.code)

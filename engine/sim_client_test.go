@@ -76,7 +76,7 @@ func (cl *simClient) connecting() simConnect {
 	} else if !cn.clean {
 		cn.expiry = uint32(s.opts.SessionExpiryLimit) // 3.x: as long as the broker allows
 	}
-	if s.maybe(1, 3) && s.b.opts.Overflow != RejectPublisher {
+	if s.maybe(1, 3) && s.b.options().Overflow != RejectPublisher {
 		cn.will = &simWill{qos: codec.QoS(s.rng.IntN(3)), retain: s.maybe(1, 2)}
 		if cn.version == codec.V5 {
 			cn.will.delay = uint32(s.one(0, 0, 1, 2, 5, 20))

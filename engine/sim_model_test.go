@@ -275,7 +275,7 @@ func (s *sim) published(c *simConn, p *upPacket) {
 // refused reports whether the PUBLISH just handled was answered that a queue
 // is full. It was the only packet handled then.
 func (s *sim) refused(c *simConn) bool {
-	if s.b.opts.Overflow != RejectPublisher {
+	if s.b.options().Overflow != RejectPublisher {
 		return false
 	}
 	n := s.b.loops[c.loop].counters.Dropped[hook.DropRefusedPublish]

@@ -113,7 +113,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 	}
 	loops := 1 + s.rng.IntN(4)
 	s.harness = newHarness(t, loops, s.opts)
-	s.opts = s.b.opts
+	s.opts = *s.b.options()
 	s.open, s.ticked, s.rejected = make([]bool, loops), make([]clock.Time, loops), make([]uint64, loops)
 	for i := range s.ticked {
 		s.ticked[i] = s.clock.Now()

@@ -186,7 +186,7 @@ func (s *sim) handSome() {
 
 // hand gives the broker n bytes of a connection.
 func (s *sim) hand(c *simConn, n int) {
-	if s.b.opts.Overflow == RejectPublisher { // one packet at a time: see [sim.refused]
+	if s.b.options().Overflow == RejectPublisher { // one packet at a time: see [sim.refused]
 		n = min(n, c.sent[0].end-c.handed)
 	}
 	b := slices.Clone(c.up[:n])

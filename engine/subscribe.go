@@ -111,7 +111,7 @@ func (l *loop) makeSubscription(cl *client, f *codec.Subscription, id uint32, sh
 	s := cl.find(f.Filter)
 	isNew := s == nil
 	if isNew {
-		limit := int(l.b.opts.MaxSubscriptions)
+		limit := int(l.b.options().MaxSubscriptions)
 		if own := cl.granted().maxSubscriptions; own != 0 {
 			limit = own
 		}
@@ -121,12 +121,12 @@ func (l *loop) makeSubscription(cl *client, f *codec.Subscription, id uint32, sh
 		s = cl.addSubscription(string(f.Filter))
 	}
 	s.id, s.noLocal, s.retainAsPublished = id, f.NoLocal, f.RetainAsPublished
-	s.qos = min(f.QoS, *l.b.opts.MaximumQoS) // [MQTT-3.2.2-10]
+	s.qos = min(f.QoS, *l.b.options().MaximumQoS) // [MQTT-3.2.2-10]
 	want := router.Subscription{Loop: l.id, Ref: cl.ref, QoS: s.qos, NoLocal: s.noLocal,
 		RetainAsPublished: s.retainAsPublished, ID: id}
 	l.keepSubscription(cl, s)
 	if share != "" {
-		s.member, _ = l.b.router.SubscribeShared(share, rest, l.b.opts.SharedStrategy, want)
+		s.member, _ = l.b.router.SubscribeShared(share, rest, l.b.options().SharedStrategy, want)
 		cl.shares = true
 		if cl.told == memberUnknown {
 			cl.tellMembers()
@@ -161,7 +161,7 @@ func (c *conn) checkFilter(filter string, id uint32) (share, rest string, code c
 
 // checkFilter says whether filter can be subscribed to at all.
 func (l *loop) checkFilter(filter string, id uint32) (share, rest string, code codec.ReasonCode) {
-	o := &l.b.opts
+	o := l.b.options()
 	share, rest, shared, ok := topic.ParseShared(filter)
 	switch {
 	case !ok: // [MQTT-4.8.2-1], [MQTT-4.8.2-2]

@@ -54,7 +54,7 @@ var loadNames = [numLoads]string{"messages/received", "messages/sent", "publish/
 // sysTick publishes $SYS/broker when its interval has passed.
 func (l *loop) sysTick() {
 	s := &l.sys
-	every := l.b.opts.SysInterval
+	every := l.b.options().SysInterval
 	if every < 0 {
 		return
 	}
@@ -66,7 +66,7 @@ func (l *loop) sysTick() {
 	if s.said == nil {
 		s.said = make(map[string]string)
 		s.last = l.now
-		l.say("version", "wheelmq "+l.b.opts.Version)
+		l.say("version", "wheelmq "+l.b.options().Version)
 	}
 	s.next = l.start.Add(l.now.Sub(l.start)/every*every + every) // a late turn does not move those after it
 	l.sayLoads(&sum)

@@ -150,7 +150,7 @@ func (l *loop) depart(old router.Ref, to claim) {
 		what.replays, what.will, what.userName, what.grant = x.replays, x.will, x.userName, x.grant
 	}
 	id := cl.ClientID
-	cl.Init(id, l.b.limits)
+	cl.Init(id, l.b.limits.Load())
 	cl.subs, cl.stored = nil, 0
 	cl.ext = &clientExt{move: &move{departed: true, to: to.to}}
 	l.answer(to, what)
@@ -229,7 +229,7 @@ func (l *loop) arriveFor(c *conn, cl *client, present bool) {
 // identifier by then, whether their claim has come here or not: c gives way.
 func (l *loop) openAnew(c *conn, cn *connecting, old *client) {
 	cl := &client{}
-	cl.Init(cn.ClientID, l.b.limits)
+	cl.Init(cn.ClientID, l.b.limits.Load())
 	l.allocate(cl)
 	owns := l.b.directory.Replace(cl.ClientID, directory.Place(old.ref), directory.Place(cl.ref))
 	l.endSession(old)
@@ -302,7 +302,7 @@ func (l *loop) hold(cl *client, p *publication, sub *router.Subscriber, origin *
 			publisher: p.publisher})
 	case m.holding && forwarded:
 		return false
-	case l.b.limits.Messages >= 0 && len(m.held) >= l.b.limits.Messages:
+	case l.b.limits.Load().Messages >= 0 && len(m.held) >= l.b.limits.Load().Messages:
 		l.drop(hook.DropQueueFull, cl, p.topic)
 	default:
 		msg := l.own(p)

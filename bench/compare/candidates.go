@@ -73,7 +73,7 @@ func wheelmq(ctx context.Context, command, loops, dir string) ([]candidate, erro
 		list = append(list, candidate{
 			Name:    wheelmqName + "/" + n,
 			Version: version,
-			Command: append(append([]string{}, args...), "--listen", "{address}", "--loops", n),
+			Command: append(append([]string{}, args...), "--no-persistence", "--listen", "{address}", "--loops", n),
 			targets: true,
 		})
 	}

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/wheelmq/wheelmq/cmd/internal/config"
 	"github.com/wheelmq/wheelmq/engine"
 	"github.com/wheelmq/wheelmq/engine/store/pebblestore"
 )
@@ -21,17 +20,21 @@ const stopTimeout = 10 * time.Second
 
 // runBroker runs the broker until a signal ends it.
 func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
-	options, note, list, err := brokerOptions(flags, newResolver())
+	set, err := readSettings(flags, newResolver())
 	if err != nil {
 		return err
 	}
-	log := newLogger(stderr, slog.Level(flags.logLevel), flags.logFormat)
+	level := new(slog.LevelVar)
+	level.Set(levelOf(set.Log.Level))
+	format := logFormat(set.Log.Format)
+	log := newLogger(stderr, level, format)
+	options := &set.options
 	options.Logger = log
 	files, err := raiseFileLimit()
 	if err != nil {
 		return err
 	}
-	most, err := connectionsFor(files)
+	most, err := connectionsFor(files, set.Store.Kind == "pebble")
 	if err != nil {
 		return err
 	}
@@ -40,8 +43,8 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if flags.pprof.address != "" {
-		profiles, err := pprofListen(flags.pprof)
+	if set.Profiles.Address != "" {
+		profiles, err := pprofListen(pprofFlags{set.Profiles.Address, set.Profiles.Remote})
 		if err != nil {
 			return err
 		}
@@ -49,80 +52,57 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 		options.ProfileLabels = true
 		go servePprof(ctx, profiles, log)
 	}
-	processors := newProcessors(&options)
+	processors := newProcessors(options)
 	options.HandshakesBusy = processors.busy
-	users, err := openUsers(list, processors.busy)
+	who, err := openUsers(set.users, processors.busy)
 	if err != nil {
 		return &exitError{exitConfiguration, err}
 	}
-	if users != nil {
-		options.Hooks = append(options.Hooks, users)
-	}
-	if err := options.Validate(); err != nil {
-		return &exitError{exitConfiguration, err}
-	}
-	if flags.dataDir != "" {
-		kept, err := pebblestore.Open(flags.dataDir, pebblestore.Options{Logger: log})
+	options.Hooks = append(options.Hooks, who)
+	kept := "nothing: sessions and messages are in memory only"
+	if set.Store.Kind == "pebble" {
+		dir, err := set.dataDir()
 		if err != nil {
-			return &exitError{exitSystem, err}
+			return err
+		}
+		s, err := pebblestore.Open(dir, pebblestore.Options{Logger: log})
+		if err != nil {
+			return &exitError{exitSystem, inUse(dir, err)}
 		}
 		defer func() {
-			if err := kept.Close(); err != nil {
+			if err := s.Close(); err != nil {
 				log.Error("closing the store", "error", err)
 			}
 		}()
-		log.Info("sessions and messages are kept", "dir", flags.dataDir)
-		options.Store = kept
+		options.Store, kept = s, "sessions, their messages and retained messages in "+dir
 	}
-	broker, err := engine.New(options)
+	broker, err := engine.New(*options)
 	if err != nil {
 		return &exitError{exitSystem, err}
 	}
 	setProcessors(broker.Loops())
 	go new(tuner).run(ctx, broker.Connections)
-	reload := func() { reloadFiles(ctx, users, broker, log) }
-	return serve(broker, log, reload, func() {
+	r := &running{flags: flags, resolver: newResolver(), settings: set, broker: broker, users: who, lines: &connectionLog{log}, level: level, log: log,
+		most: most, busy: processors.busy}
+	if err := r.logConnections(set.Log.Connections); err != nil {
+		return &exitError{exitSystem, err}
+	}
+	return serve(broker, log, func() { r.reload(ctx) }, func() {
 		report := startReport{
-			version: versionNumber(), loops: broker.Loops(), note: note,
+			version: versionNumber(), loops: broker.Loops(), note: set.note, kept: kept,
 			files: files, connections: options.MaxConnections,
 		}
 		for i, a := range broker.Addrs() {
 			report.addresses = append(report.addresses, openAddress{a, options.Listeners[i].Anonymous})
 		}
-		report.announce(stdout, log, flags.logFormat)
+		report.announce(stdout, log, format)
 	})
 }
 
-// brokerOptions turns flags into options, Logger and MaxConnections excepted; note is a line for the start report.
-func brokerOptions(flags *brokerFlags, r resolver) (options engine.Options, note string, list []config.Users, err error) {
-	if flags.config != "" {
-		options, list, err = configured(flags)
-		return options, "", list, err
-	}
-	options = engine.Options{Loops: flags.loops, Version: versionNumber()}
-	if flags.auth.PasswordFile != "" || flags.auth.ACLFile != "" {
-		list = []config.Users{{Files: flags.auth}}
-	}
-	options.Listeners, note, err = flagListeners(flags, r)
-	return options, note, list, err
-}
-
-// configured is what a configuration file says; flags that are not in one keep their meaning.
-func configured(flags *brokerFlags) (engine.Options, []config.Users, error) {
-	if len(flags.listen) > 0 || flags.auth.PasswordFile != "" || flags.auth.ACLFile != "" || flags.tls != (tlsFlags{}) || flags.allowAnonymous {
-		return engine.Options{}, nil, configurationError("with --config, listeners, users and certificates are said in the file")
-	}
-	m, err := config.ReadMosquitto(flags.config)
-	if err != nil {
-		return engine.Options{}, nil, &exitError{exitConfiguration, err}
-	}
-	if m.LogLevel != "" {
-		if err := flags.logLevel.Set(m.LogLevel); err != nil {
-			return engine.Options{}, nil, &exitError{exitConfiguration, err}
-		}
-	}
-	m.Options.Loops, m.Options.Version = flags.loops, versionNumber()
-	return m.Options, m.Users, nil
+func levelOf(name string) slog.Level {
+	var l levelFlag
+	_ = l.Set(name) // the configuration was checked
+	return slog.Level(l)
 }
 
 // flagListeners are the listeners that flags ask for; note is a line for the start report.

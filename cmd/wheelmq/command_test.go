@@ -27,7 +27,14 @@ func TestMain(m *testing.M) {
 		_ = serve(hangingServer{}, log, nil, func() { log.Info("ready") })
 		os.Exit(exitClean)
 	}
-	os.Exit(m.Run())
+	state, err := os.MkdirTemp("", "wheelmq")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("XDG_STATE_HOME", state)
+	code := m.Run()
+	os.RemoveAll(state)
+	os.Exit(code)
 }
 
 type hangingServer struct{}
@@ -98,7 +105,7 @@ func TestPickVersion(t *testing.T) {
 func TestStartReport(t *testing.T) {
 	f := func(want string, note string, addresses ...openAddress) {
 		t.Helper()
-		r := startReport{version: "v1", loops: 2, addresses: addresses, files: 1024, connections: 960, note: note}
+		r := startReport{version: "v1", loops: 2, addresses: addresses, files: 1024, kept: "nothing", connections: 960, note: note}
 		_, got, _ := strings.Cut(r.text(), "\n")
 		if got != want {
 			t.Errorf("report\n%swant\n%s", got, want)
@@ -107,11 +114,13 @@ func TestStartReport(t *testing.T) {
 	tcp := func(host string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(host), Port: 1883} }
 	f(`  open    127.0.0.1:1883  this machine: anyone may connect, no password
   open    [::1]:1883      this machine: anyone may connect, no password
+  keeps   nothing
   limit   960 connections (1024 open files)
   others  to let other machines in, without passwords: --listen :1883 --allow-anonymous
 `, "", openAddress{tcp("127.0.0.1"), true}, openAddress{tcp("::1"), true})
 	f(`  open    192.0.2.7:1883  other machines too: anyone may connect, no password
   note    something is missing
+  keeps   nothing
   limit   960 connections (1024 open files)
 `, "something is missing", openAddress{tcp("192.0.2.7"), true})
 }
@@ -119,7 +128,7 @@ func TestStartReport(t *testing.T) {
 func TestConnectionsFor(t *testing.T) {
 	f := func(files uint64, want int) {
 		t.Helper()
-		got, err := connectionsFor(files)
+		got, err := connectionsFor(files, false)
 		if got != want || (err == nil) != (want > 0) {
 			t.Errorf("connectionsFor(%d) = %d, %v, want %d", files, got, err, want)
 		}

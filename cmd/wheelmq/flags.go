@@ -21,14 +21,17 @@ type brokerFlags struct {
 	loops          int // 0: the engine decides
 	logLevel       levelFlag
 	logFormat      logFormat
-	dataDir        string // "": memory only
+	dataDir        string // "": the default
+	noPersistence  bool
 	pprof          pprofFlags
+	changed        func(name string) bool // whether a flag was given
 }
 
 func (f *brokerFlags) register(set *pflag.FlagSet) {
 	f.logFormat = formatText
+	f.changed = set.Changed
 	set.SortFlags = false
-	set.StringVarP(&f.config, "config", "c", "", "a mosquitto.conf; wheelmq config check says what becomes of each line of it")
+	set.StringVarP(&f.config, "config", "c", "", "a configuration: wheelmq.yaml (wheelmq config init writes one) or a mosquitto.conf;\nflags and variables of the environment (WHEELMQ_LIMITS__PACKET) go before it")
 	set.Var(&f.listen, "listen", "listen on [SCHEME://]host:port; may be repeated (default 127.0.0.1:1883 and [::1]:1883);\n"+
 		"SCHEME is tcp, tls, ws or wss, for the latter two with a path; or unix://PATH")
 	set.BoolVar(&f.allowAnonymous, "allow-anonymous", false,
@@ -36,8 +39,9 @@ func (f *brokerFlags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.auth.PasswordFile, "password-file", "", "users and their passwords, as wheelmq passwd writes them; read again on HUP")
 	set.StringVar(&f.auth.ACLFile, "acl-file", "", "what users may read and write, in the grammar of Mosquitto; read again on HUP")
 	f.tls.register(set)
-	set.StringVar(&f.dataDir, "data-dir", "", "directory that keeps sessions, their messages and retained messages over the end of\n"+
-		"the process; QoS 1 and 2 are acknowledged once they are on disk (default: memory only)")
+	set.StringVar(&f.dataDir, "data-dir", "", "folder that keeps sessions, their messages and retained messages over the end of\n"+
+		"the process; QoS 1 and 2 are acknowledged once they are on disk\n(default: wheelmq in the user's state directory, ~/.local/state)")
+	set.BoolVar(&f.noPersistence, "no-persistence", false, "keep all that in memory only")
 	set.IntVar(&f.loops, "loops", 0, "number of event loops (default: 1 with one or two processors, else one each)")
 	set.Var(&f.logLevel, "log-level", "least important level that is logged: debug, info, warn, error (default info)")
 	set.Var(&f.logFormat, "log-format", "how log lines are written: text, json")
@@ -131,8 +135,11 @@ func (f *levelFlag) String() string {
 	if *f == 0 {
 		return ""
 	}
-	return strings.ToLower(slog.Level(*f).String())
+	return f.text()
 }
+
+// text is the level's name.
+func (f *levelFlag) text() string { return strings.ToLower(slog.Level(*f).String()) }
 
 // A logFormat is the value of --log-format.
 type logFormat string

@@ -15,7 +15,7 @@ import (
 const timeLayout = "2006-01-02T15:04:05.000Z07:00"
 
 // newLogger returns the logger for --log-level and --log-format, writing to w.
-func newLogger(w io.Writer, level slog.Level, format logFormat) *slog.Logger {
+func newLogger(w io.Writer, level slog.Leveler, format logFormat) *slog.Logger {
 	if format == formatJSON {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: jsonKeys}))
 	}
@@ -53,7 +53,7 @@ type textOutput struct {
 	line bytes.Buffer
 }
 
-func newTextHandler(w io.Writer, level slog.Level) slog.Handler {
+func newTextHandler(w io.Writer, level slog.Leveler) slog.Handler {
 	out := &textOutput{w: w}
 	attrs := slog.NewTextHandler(&out.line, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutHead})
 	return &textHandler{out: out, attrs: attrs}

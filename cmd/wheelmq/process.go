@@ -14,6 +14,9 @@ import (
 // and event descriptors, one listening socket per loop and address, the resolver.
 const reservedDescriptors = 128
 
+// storeDescriptors are for the files of the store, beside its 64 tables at most.
+const storeDescriptors = 64 + 32
+
 // maxConnections caps what is promised where the file limit is practically infinite (containers report 2^30 and more).
 const maxConnections = 1 << 24
 
@@ -34,12 +37,16 @@ func raiseFileLimit() (uint64, error) {
 }
 
 // connectionsFor is how many connections fit below a limit on open files, which must leave room for at least one.
-func connectionsFor(files uint64) (int, error) {
-	if files <= reservedDescriptors {
-		return 0, systemError("the limit of %d open files leaves none for clients: %d are needed besides; "+
-			"raise it with ulimit -Hn or LimitNOFILE=", files, reservedDescriptors)
+func connectionsFor(files uint64, store bool) (int, error) {
+	reserved := uint64(reservedDescriptors)
+	if store {
+		reserved += storeDescriptors
 	}
-	return int(min(files-reservedDescriptors, maxConnections)), nil
+	if files <= reserved {
+		return 0, systemError("the limit of %d open files leaves none for clients: %d are needed besides; "+
+			"raise it with ulimit -Hn or LimitNOFILE=", files, reserved)
+	}
+	return int(min(files-reserved, maxConnections)), nil
 }
 
 // processors lets the runtime have one processor more than there are loops while TLS handshakes or password hashes are

@@ -17,6 +17,7 @@ type startReport struct {
 	addresses   []openAddress
 	files       uint64 // limit on open files
 	connections int    // how many that allows
+	kept        string // what outlives the process, and where
 	note        string // what was expected and is not so; may be empty
 }
 
@@ -37,7 +38,7 @@ func (r startReport) announce(stdout io.Writer, log *slog.Logger, format logForm
 	if r.note != "" {
 		log.Warn(r.note)
 	}
-	log.Info("started", "version", r.version, "loops", r.loops, "max_connections", r.connections, "open_files", r.files)
+	log.Info("started", "version", r.version, "keeps", r.kept, "loops", r.loops, "max_connections", r.connections, "open_files", r.files)
 }
 
 func (r startReport) text() string {
@@ -59,6 +60,7 @@ func (r startReport) text() string {
 	if r.note != "" {
 		fmt.Fprintf(&b, "  note    %s\n", r.note)
 	}
+	fmt.Fprintf(&b, "  keeps   %s\n", r.kept)
 	fmt.Fprintf(&b, "  limit   %s (%d open files)\n", plural(r.connections, "connection"), r.files)
 	if local {
 		b.WriteString("  others  to let other machines in, without passwords: --listen :1883 --allow-anonymous\n")

@@ -166,6 +166,15 @@ func (f *Files) Reload(ctx context.Context, b Reauthorizer) error {
 	})
 }
 
+// Rights are those of a client by the ACL file; nil without one.
+func (f *Files) Rights(user, clientID string) hook.Rights {
+	s := f.current.Load()
+	if s.acl == nil {
+		return nil
+	}
+	return f.rights(s, user, clientID)
+}
+
 // rights are those that s gives a client; there is an ACL.
 func (f *Files) rights(s *state, user, clientID string) *Rights {
 	r := s.acl.Rights(user, clientID)

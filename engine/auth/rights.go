@@ -25,6 +25,9 @@ func (a *ACL) Rights(user, clientID string) *Rights {
 	return &Rights{rules: a.rulesFor(user, clientID)}
 }
 
+// Of is who gave the rights; nil when no Files did.
+func (r *Rights) Of() *Files { return r.of }
+
 // May implements hook.Rights. A filter may be subscribed to if a topic that may
 // be read can match it: MayReceive decides about each message.
 func (r *Rights) May(a hook.Action, name []byte) bool {

@@ -75,7 +75,7 @@ func limit(field func(*engine.Options) *engine.Limit) directive {
 const (
 	bridges    = "bridges are not built yet"
 	psk        = "crypto/tls has no pre-shared keys: use certificates"
-	persisting = "sessions and retained messages are kept in memory; durability is not built yet"
+	persisting = "every change is written before it is acknowledged"
 )
 
 // directives are all of Mosquitto 2.0 and 2.1.
@@ -283,17 +283,23 @@ var directives = map[string]directive{
 	"log_timestamp":        without("every line has its time, in RFC 3339"),
 	"log_timestamp_format": without("every line has its time, in RFC 3339"),
 	"log_facility":         without("the log goes to standard error"),
-	"connection_messages":  about("connects are logged at debug level", nil),
-	"user":                 without("the service manager sets the user"),
-	"pid_file":             without("the service manager knows the process"),
-	"include_dir":          applied(nil),
+	"connection_messages": applied(func(r *reader, v string) (err error) {
+		r.out.LogConnections, err = boolean(v)
+		return err
+	}),
+	"user":        without("the service manager sets the user"),
+	"pid_file":    without("the service manager knows the process"),
+	"include_dir": applied(nil),
 
 	// durability
-	"persistence":          later(persisting),
-	"persistence_location": later(persisting),
-	"persistence_file":     later(persisting),
-	"autosave_interval":    later(persisting),
-	"autosave_on_changes":  later(persisting),
+	"persistence": applied(func(r *reader, v string) (err error) {
+		r.out.Persistence, err = boolean(v)
+		return err
+	}),
+	"persistence_location": applied(func(r *reader, v string) error { r.location = v; return nil }),
+	"persistence_file":     about("the store is the folder wheelmq beside it", nil),
+	"autosave_interval":    without(persisting),
+	"autosave_on_changes":  without(persisting),
 
 	// bridges
 	"connection": later(bridges), "address": later(bridges), "addresses": later(bridges), "topic": later(bridges),

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,7 +58,11 @@ type Mosquitto struct {
 	Options  engine.Options
 	Users    []Users
 	LogLevel string // as --log-level; "": not said
-	Findings []Finding
+
+	LogConnections bool
+	Persistence    bool
+	DataDir        string // of the store, with Persistence; "": the default
+	Findings       []Finding
 }
 
 // block is one listener, or what stands before the first one.
@@ -87,6 +92,8 @@ type reader struct {
 	blocks  []*block // listeners
 	now     *block
 	perDoor bool
+
+	location string // persistence_location
 }
 
 // ReadMosquitto reads a mosquitto.conf and the files that it includes.
@@ -95,8 +102,12 @@ func ReadMosquitto(path string) (*Mosquitto, error) {
 	r.now = &r.base
 	// What Mosquitto does when nothing is said and we do otherwise.
 	r.out.Options.SessionExpiryLimit, r.out.Options.MaximumPacketSize, r.out.Options.MaxInflight = engine.Unlimited, 2_000_000, 20
+	r.out.LogConnections = true
 	r.file(path)
 	r.finish()
+	if r.out.Persistence && r.location != "" {
+		r.out.DataDir = filepath.Join(r.location, "wheelmq")
+	}
 	if err := errors.Join(r.errs...); err != nil {
 		return nil, err
 	}
@@ -180,9 +191,12 @@ func (r *reader) include(file string, line int, dir string) {
 }
 
 // hint names the directive that may have been meant.
-func hint(name string) string {
+func hint(name string) string { return hintOf(name, slices.Collect(maps.Keys(directives))) }
+
+// hintOf names the one of words that may have been meant.
+func hintOf(name string, words []string) string {
 	best, at := "", 3
-	for known := range directives {
+	for _, known := range words {
 		if d := distance(name, known, at+1); d < at || d == at && best != "" && known < best {
 			best, at = known, d
 		}
@@ -322,4 +336,27 @@ func number(s string, low, high int64) (int64, error) {
 		return 0, fmt.Errorf("%q: want a number from %d to %d", s, low, high)
 	}
 	return n, nil
+}
+
+// Native is what m says as a native configuration.
+func (m *Mosquitto) Native() *File {
+	f := Default()
+	o := m.Options.WithDefaults()
+	f.take(o)
+	f.Loops = m.Options.Loops
+	if m.LogLevel != "" {
+		f.Log.Level = m.LogLevel
+	}
+	f.Log.Connections = m.LogConnections
+	f.Store.Dir = Path(m.DataDir)
+	if !m.Persistence {
+		f.Store.Kind = "memory"
+	}
+	f.TakeListeners(o.Listeners, m.Users)
+	for _, u := range m.Users {
+		if u.Listener == "" {
+			f.Users = UserFiles{Path(u.Files.PasswordFile), Path(u.Files.ACLFile)}
+		}
+	}
+	return f
 }

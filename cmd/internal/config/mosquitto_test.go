@@ -141,7 +141,7 @@ func TestFindings(t *testing.T) {
 	for _, f := range m.Findings {
 		got = append(got, fmt.Sprintf("%d %s %v", f.Line, f.Name, f.Effect))
 	}
-	want := "1 listener applied; 2 persistence not yet applied; 3 connection not yet applied; 4 address not yet applied; " +
+	want := "1 listener applied; 2 persistence applied; 3 connection not yet applied; 4 address not yet applied; " +
 		"5 set_tcp_nodelay without effect; 6 message_size_limit approximated"
 	if strings.Join(got, "; ") != want {
 		t.Errorf("findings %s, want %s", strings.Join(got, "; "), want)

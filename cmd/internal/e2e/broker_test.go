@@ -27,7 +27,7 @@ func startBroker(t *testing.T, args ...string) *broker {
 		command := strings.Fields(strings.ReplaceAll(foreignBroker, "{port}", port))
 		b.process = startProcess(t, nil, nil, command[0], command[1:]...)
 	} else {
-		b.process = startProcess(t, nil, nil, wheelmqPath, append([]string{"--listen", b.address}, args...)...)
+		b.process = startProcess(t, nil, nil, wheelmqPath, append([]string{"--listen", b.address}, keeping(args)...)...)
 	}
 	t.Cleanup(func() {
 		if !b.stopped {
@@ -36,6 +36,16 @@ func startBroker(t *testing.T, args ...string) *broker {
 	})
 	b.awaitOpen(t)
 	return b
+}
+
+// keeping has a broker keep nothing, unless args say where.
+func keeping(args []string) []string {
+	for _, a := range args {
+		if a == "--data-dir" || a == "-c" {
+			return args
+		}
+	}
+	return append([]string{"--no-persistence"}, args...)
 }
 
 // stop ends the broker as an operator would.

@@ -116,7 +116,7 @@ func TestFileLimit(t *testing.T) {
 	b := &broker{port: freePort(t)}
 	b.address = fmt.Sprintf("127.0.0.1:%d", b.port)
 	script := fmt.Sprintf(`ulimit -Sn 120 && ulimit -Hn %d && exec "$0" "$@"`, limit)
-	b.process = startProcess(t, nil, nil, "sh", "-c", script, wheelmqPath, "--listen", b.address)
+	b.process = startProcess(t, nil, nil, "sh", "-c", script, wheelmqPath, "--no-persistence", "--listen", b.address)
 	awaitLog(t, b.process, fmt.Sprintf("%d connections (%d open files)", allowed, limit))
 	var inside []*paho5Client
 	for range allowed {

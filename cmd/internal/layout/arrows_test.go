@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	"cmd/wheelmq":         {"engine/store/pebblestore", "cmd/internal/config", "engine", "engine/auth", "engine/hook", "bench/load", "bench/report", "bench/compare"},
 	"cmd/internal/e2e":    {},
 	"cmd/internal/layout": {},
-	"cmd/internal/config": {"engine", "engine/auth", "codec"},
+	"cmd/internal/config": {"engine", "engine/auth", "codec", "router"}, // router: names of strategies
 	"bench/load":          {},
 	"bench/report":        {"bench/load"},
 	"bench/compare":       {"bench/load"},
@@ -56,6 +56,7 @@ var fences = map[string][]string{
 	"github.com/valyala/bytebufferpool":       {"engine", "engine/message", "engine/internal/transport"},
 	"github.com/cespare/xxhash/v2":            {"engine", "engine/internal/directory", "router", "router/retained"},
 	"github.com/cockroachdb/pebble/v2":        {"engine/store/pebblestore"},
+	"go.yaml.in/yaml/v3":                      {"cmd/internal/config"},
 	"github.com/spf13/cobra":                  {"cmd/wheelmq"},
 	"github.com/spf13/pflag":                  {"cmd/wheelmq"},
 	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e", "engine"}, // engine: its examples

@@ -411,5 +411,12 @@ func (s *Session) RestoreQueued(o Outbound) {
 	s.queue.push(o)
 }
 
+// ReplaceLimits is SetLimits, if the session has the limits old.
+func (s *Session) ReplaceLimits(old, now *Limits) {
+	if s.limits == old {
+		s.limits = now
+	}
+}
+
 // SetLimits gives the session other bounds; what waits beyond them stays.
 func (s *Session) SetLimits(l *Limits) { s.limits = l }

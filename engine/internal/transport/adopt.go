@@ -100,7 +100,7 @@ func (s *Server) Adopt(l *Listener, c net.Conn) error {
 
 // hand moves c to the next loop; it is closed when that fails.
 func (s *Server) hand(in *listening, c net.Conn) (<-chan gnet.RegisteredResult, error) {
-	if s.conns.Load() >= int64(s.cfg.MaxConnections) || in.MaxConnections > 0 && in.conns.Load() >= int64(in.MaxConnections) {
+	if s.conns.Load() >= s.most.Load() || in.MaxConnections > 0 && in.conns.Load() >= int64(in.MaxConnections) {
 		s.refused.Add(1)
 		c.Close()
 		return nil, errors.New("as many connections as allowed")

@@ -55,7 +55,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		return nil, gnet.Close
 	}
 	conns, by := int(e.s.conns.Add(1)), int(in.conns.Add(1))
-	if conns > e.s.cfg.MaxConnections || in.MaxConnections > 0 && by > in.MaxConnections || e.s.outOfDescriptors(c.Fd()) {
+	if int64(conns) > e.s.most.Load() || in.MaxConnections > 0 && by > in.MaxConnections || e.s.outOfDescriptors(c.Fd()) {
 		return nil, e.refuse(in)
 	}
 	if !e.s.open(l, c, in, a) {

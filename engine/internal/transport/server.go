@@ -50,6 +50,7 @@ type Server struct {
 
 	// any goroutine
 	conns    atomic.Int64
+	most     atomic.Int64 // Config.MaxConnections, or what replaced it
 	refused  atomic.Uint64
 	panics   atomic.Uint64
 	restarts atomic.Uint64
@@ -75,6 +76,10 @@ type Server struct {
 	engine    gnet.Engine                   // of the current run
 }
 
+// SetMaxConnections replaces Config.MaxConnections; those that are open stay.
+// Any goroutine.
+func (s *Server) SetMaxConnections(n int) { s.most.Store(int64(n)) }
+
 // Listen binds all addresses, starts the loops and returns when each of them runs.
 func Listen(cfg Config) (*Server, error) {
 	limit, err := descriptorLimit(len(cfg.Loops))
@@ -89,6 +94,7 @@ func Listen(cfg Config) (*Server, error) {
 		done:        make(chan struct{}),
 		listeners:   make(map[*Listener]*listening),
 	}
+	s.most.Store(int64(cfg.MaxConnections))
 	atOnce := cfg.Handshakes
 	if atOnce == 0 {
 		atOnce = max(1, runtime.NumCPU()-len(cfg.Loops))

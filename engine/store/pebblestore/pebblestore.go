@@ -108,11 +108,15 @@ func (s *Store) begin() error {
 	return nil
 }
 
+// maxOpenFiles bounds Pebble's open tables: descriptors are for connections.
+const maxOpenFiles = 64
+
 func (s *Store) openDB() (db *pebble.DB, err error) {
 	defer recovered(&err)
 	return pebble.Open(s.dir, &pebble.Options{
 		FS:                    s.opts.fs,
 		Lock:                  s.lock,
+		MaxOpenFiles:          maxOpenFiles,
 		FormatMajorVersion:    pebble.FormatNewest,
 		MemTableSize:          32 << 20,
 		L0CompactionThreshold: 4,

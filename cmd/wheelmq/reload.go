@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"strings"
+
+	"github.com/wheelmq/wheelmq/engine"
+)
+
+// A running broker takes changes of its configuration over. One goroutine.
+type running struct {
+	flags    *brokerFlags
+	resolver resolver
+	settings *settings // in force
+	broker   *engine.Broker
+	users    *users
+	lines    *connectionLog
+	remove   func() // takes lines off the broker's hooks; nil while it is off
+	level    *slog.LevelVar
+	log      *slog.Logger
+	most     int // connections that the limit on open files allows
+	busy     func(bool)
+}
+
+// reload reads the configuration again with all the files that it names. What
+// is wrong with them is logged, and nothing changes; what cannot change while
+// the broker runs is named.
+func (r *running) reload(ctx context.Context) {
+	next, err := readSettings(r.flags, r.resolver)
+	if err == nil {
+		err = r.try(next)
+	}
+	var who *usersState
+	if err == nil {
+		who, err = readUsers(next.users, r.busy)
+	}
+	if err != nil {
+		r.log.Error("the configuration stays as it was", "error", err)
+		return
+	}
+	ok := true
+	failed := func(what string, err error) {
+		if err != nil {
+			ok = false
+			r.log.Error(what, "error", err)
+		}
+	}
+	failed("rights of clients that are connected", r.users.replace(ctx, r.broker, who))
+	failed("certificates stay as they were", r.broker.ReloadTLS())
+	failed("listeners", r.listeners(next))
+	if next.options.MaxConnections <= 0 || next.options.MaxConnections > r.most {
+		next.options.MaxConnections = r.most
+	}
+	fixed, err := r.broker.Reconfigure(next.options)
+	failed("limits stay as they were", err)
+	for i, name := range fixed {
+		if key := keyOf[name]; key != "" {
+			fixed[i] = key
+		}
+	}
+	r.level.Set(levelOf(next.Log.Level))
+	failed("log of connections", r.logConnections(next.Log.Connections))
+	for _, section := range []struct {
+		name     string
+		now, new any
+	}{{"store", r.settings.Store, next.Store}, {"profiles", r.settings.Profiles, next.Profiles}, {"log.format", r.settings.Log.Format, next.Log.Format}} {
+		if !reflect.DeepEqual(section.now, section.new) {
+			fixed = append(fixed, section.name)
+		}
+	}
+	if len(fixed) > 0 {
+		r.log.Warn("some changes need a restart", "what", strings.Join(fixed, ", "))
+	}
+	r.settings = next
+	if ok {
+		r.log.Info("reloaded", "listeners", len(next.options.Listeners))
+	}
+}
+
+// keyOf names the engine's options that cannot change as the configuration does.
+var keyOf = map[string]string{
+	"Loops": "loops", "MaximumPacketSize": "limits.packet", "MaximumQoS": "limits.qos", "ReceiveMaximum": "limits.receive_maximum",
+	"TopicAliasMaximum": "limits.topic_aliases_in", "TopicAliases": "limits.topic_aliases_out", "NoTopicAliases": "limits.topic_aliases_in",
+	"Overflow": "limits.queue.overflow", "HookTimeout": "limits.decision_timeout", "HookWorkers": "limits.decision_workers",
+	"HookBacklog": "limits.decision_backlog", "NoRetained": "features.retained", "NoWildcardSubscriptions": "features.wildcard_subscriptions",
+	"NoSharedSubscriptions": "features.shared_subscriptions", "NoSubscriptionIdentifiers": "features.subscription_identifiers",
+}
+
+// try makes a broker that never starts: it reads certificates and checks what
+// can be checked without opening anything.
+func (r *running) try(next *settings) error {
+	o := next.options
+	o.Hooks, o.Store = nil, nil
+	_, err := engine.New(o)
+	return err
+}
+
+// logConnections switches the lines of connections on or off.
+func (r *running) logConnections(on bool) (err error) {
+	switch {
+	case on && r.remove == nil:
+		r.remove, err = r.broker.AddHook(r.lines)
+	case !on && r.remove != nil:
+		r.remove()
+		r.remove = nil
+	}
+	return err
+}
+
+// listeners closes those that are no longer wanted, or wanted otherwise, and
+// opens the new ones. Clients that came by one that closes stay.
+func (r *running) listeners(next *settings) error {
+	now, want := byLabel(r.settings.options.Listeners), byLabel(next.options.Listeners)
+	var errs []error
+	for label, l := range now {
+		if w, ok := want[label]; ok && reflect.DeepEqual(l, w) {
+			delete(want, label)
+			continue
+		}
+		errs = append(errs, r.broker.CloseListener(label))
+		r.log.Info("listener closed", "listener", label)
+	}
+	for label, l := range want {
+		addr, err := r.broker.OpenListener(l)
+		if err != nil {
+			errs = append(errs, err)
+			if before, had := now[label]; had { // as it was, rather than none
+				_, err := r.broker.OpenListener(before)
+				errs = append(errs, err)
+			}
+			continue
+		}
+		r.log.Info("listening", "listener", label, "address", addr, "anonymous", l.Anonymous)
+	}
+	return errors.Join(errs...)
+}
+
+func byLabel(listeners []engine.Listener) map[string]engine.Listener {
+	m := make(map[string]engine.Listener, len(listeners))
+	for _, l := range listeners {
+		label := l.Name
+		if label == "" {
+			label = l.Address
+		}
+		m[label] = l
+	}
+	return m
+}
