@@ -19,6 +19,17 @@ import (
 // a turn, between their other work, so nothing stands still for it; what is read
 // is true of each session at its moment, not of all at one.
 
+// Ping returns when each loop has taken a turn: nothing holds any of them up.
+// Any goroutine but a loop's.
+func (b *Broker) Ping(ctx context.Context) error {
+	for _, l := range b.loops {
+		if _, err := callLoop(ctx, b, l, func(*loop) struct{} { return struct{}{} }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // A SessionStatus says how one session stands.
 type SessionStatus struct {
 	ClientID  string

@@ -51,3 +51,16 @@ func TestReconfigure(t *testing.T) {
 		t.Errorf("SUBACK %v, %v with room for one", codes, err)
 	}
 }
+
+func TestPing(t *testing.T) {
+	b := enginetest.Start(t, engine.Options{Loops: 2})
+	if err := b.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := b.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ping(t.Context()); err == nil {
+		t.Error("a broker that has stopped answers")
+	}
+}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/wheelmq/wheelmq/engine"
 	"github.com/wheelmq/wheelmq/engine/store/pebblestore"
 )
@@ -87,7 +89,13 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	if err := r.logConnections(set.Log.Connections); err != nil {
 		return &exitError{exitSystem, err}
 	}
+	r.remember()
+	go watchFiles(ctx, watchInterval, func() []string { return *r.files.Load() }, func() {
+		log.Info("files of TLS have changed")
+		_ = broker.ReloadTLS() // it logs what is wrong with them
+	})
 	return serve(broker, log, func() { r.reload(ctx) }, func() {
+		go watchdog(ctx, broker.Ping, log)
 		report := startReport{
 			version: versionNumber(), loops: broker.Loops(), note: set.note, kept: kept,
 			files: files, connections: options.MaxConnections,
@@ -162,10 +170,14 @@ func serve(s server, log *slog.Logger, reload, ready func()) error {
 		return startError(err)
 	}
 	ready()
+	notify(daemon.SdNotifyReady, log)
 	first := <-signals
 	for ; first == syscall.SIGHUP; first = <-signals {
+		notify(reloading(), log)
 		reload()
+		notify(daemon.SdNotifyReady, log)
 	}
+	notify(daemon.SdNotifyStopping, log)
 	signal.Reset(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // a second signal ends the process, whatever hangs
 	log.Info("stopping", "signal", first.String(), "hint", "a second signal ends the process at once")
 	began := time.Now()

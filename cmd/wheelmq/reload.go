@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"reflect"
 	"strings"
+	"sync/atomic"
 
 	"github.com/wheelmq/wheelmq/engine"
 )
@@ -23,6 +24,13 @@ type running struct {
 	log      *slog.Logger
 	most     int // connections that the limit on open files allows
 	busy     func(bool)
+	files    atomic.Pointer[[]string] // of TLS, for who watches them
+}
+
+// remember notes down the files of TLS.
+func (r *running) remember() {
+	files := tlsFiles(r.settings.options.Listeners)
+	r.files.Store(&files)
 }
 
 // reload reads the configuration again with all the files that it names. What
@@ -75,6 +83,7 @@ func (r *running) reload(ctx context.Context) {
 		r.log.Warn("some changes need a restart", "what", strings.Join(fixed, ", "))
 	}
 	r.settings = next
+	r.remember()
 	if ok {
 		r.log.Info("reloaded", "listeners", len(next.options.Listeners))
 	}

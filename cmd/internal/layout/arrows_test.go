@@ -57,6 +57,7 @@ var fences = map[string][]string{
 	"github.com/cespare/xxhash/v2":            {"engine", "engine/internal/directory", "router", "router/retained"},
 	"github.com/cockroachdb/pebble/v2":        {"engine/store/pebblestore"},
 	"go.yaml.in/yaml/v3":                      {"cmd/internal/config"},
+	"github.com/coreos/go-systemd/v22":        {"cmd/wheelmq"},
 	"github.com/spf13/cobra":                  {"cmd/wheelmq"},
 	"github.com/spf13/pflag":                  {"cmd/wheelmq"},
 	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e", "engine"}, // engine: its examples
