@@ -15,6 +15,7 @@ type access uint8
 const (
 	read access = 1 << iota
 	write
+	retain // beside write: with RETAIN set
 )
 
 // A Rule is one line of an ACL file. Immutable.
@@ -45,13 +46,17 @@ type ACL struct {
 
 const maxRules = 1_000_000
 
-// ReadACL reads an ACL file.
+// ReadACL reads an ACL file: in Mosquitto's grammar, or in the native form
+// where its name ends in .yaml or .yml.
 func ReadACL(path string) (*ACL, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("auth: ACL file: %w", err)
 	}
 	defer f.Close()
+	if strings.HasSuffix(path, ".yaml") || strings.HasSuffix(path, ".yml") {
+		return readNative(f, path)
+	}
 	a := &ACL{users: make(map[string][]*Rule)}
 	user, known := "", false
 	rules := 0
@@ -106,14 +111,14 @@ func addRule(rules []*Rule, r *Rule) []*Rule {
 
 // parseRule reads "[read|write|readwrite|deny] FILTER".
 func parseRule(s string) (*Rule, error) {
-	r := &Rule{access: read | write, filter: s}
+	r := &Rule{access: read | write | retain, filter: s}
 	if word, rest, ok := strings.Cut(s, " "); ok {
 		found := true
 		switch word {
 		case "read":
 			r.access = read
 		case "write":
-			r.access = write
+			r.access = write | retain
 		case "readwrite":
 		case "deny":
 			r.access = 0
@@ -136,22 +141,27 @@ func (a *ACL) rulesFor(user, clientID string) []*Rule {
 	if user != "" {
 		own = a.users[user]
 	}
-	rules := append([]*Rule(nil), own...)
-	for _, r := range a.patterns {
-		filter, ok := r.fill(user, clientID)
-		if !ok {
-			continue
-		}
-		filled := *r
-		filled.filter = filter
-		rules = append(rules, &filled)
-	}
-	var sorted []*Rule
+	return fillAll(append(own[:len(own):len(own)], a.patterns...), user, clientID)
+}
+
+// fillAll puts names into those that are patterns, and denials in front.
+func fillAll(list []*Rule, user, clientID string) []*Rule {
+	sorted := make([]*Rule, 0, len(list))
 	for _, deny := range []bool{true, false} {
-		for _, r := range rules {
-			if (r.access == 0) == deny {
-				sorted = append(sorted, r)
+		for _, r := range list {
+			if (r.access == 0) != deny {
+				continue
 			}
+			if r.pattern {
+				filter, ok := r.fill(user, clientID)
+				if !ok {
+					continue
+				}
+				filled := *r
+				filled.filter = filter
+				r = &filled
+			}
+			sorted = append(sorted, r)
 		}
 	}
 	return sorted

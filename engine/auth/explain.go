@@ -16,19 +16,17 @@ type Verdict struct {
 	Why     string // the rule and its line, or that none applies
 }
 
-// Explain answers a question of the ACL as the broker would: "publish" and
-// "receive" ask about a topic name, "subscribe" about a topic filter.
+// Explain answers a question of the ACL as the broker would: "publish", "retain"
+// (publish with RETAIN set) and "receive" ask about a topic name, "subscribe"
+// about a topic filter.
 func (a *ACL) Explain(user, clientID, action, name string) (Verdict, error) {
 	r := a.Rights(user, clientID)
 	switch action {
-	case "publish", "receive":
+	case "publish", "retain", "receive":
 		if !topic.ValidName(name) || name == "" {
 			return Verdict{}, fmt.Errorf("%q is not a topic name", name)
 		}
-		need := read
-		if action == "publish" {
-			need = write
-		}
+		need := map[string]access{"publish": write, "retain": retain, "receive": read}[action]
 		_, deny, by := r.judge(name)
 		switch {
 		case deny != nil:
@@ -52,7 +50,7 @@ func (a *ACL) Explain(user, clientID, action, name string) (Verdict, error) {
 		}
 		return Verdict{true, r.reaches(name).String()}, nil
 	default:
-		return Verdict{}, fmt.Errorf("%q: want publish, subscribe or receive", action)
+		return Verdict{}, fmt.Errorf("%q: want publish, retain, subscribe or receive", action)
 	}
 }
 

@@ -32,8 +32,10 @@ func (r *Rights) Of() *Files { return r.of }
 // be read can match it: MayReceive decides about each message.
 func (r *Rights) May(a hook.Action, name []byte) bool {
 	switch a {
-	case hook.Publish, hook.Retain:
+	case hook.Publish:
 		return r.on(name)&write != 0
+	case hook.Retain:
+		return r.on(name)&retain != 0
 	default:
 		return r.reaches(string(name)) != nil
 	}
@@ -65,7 +67,7 @@ func (r *Rights) judge(name string) (granted access, deny *Rule, by map[access]*
 		if rule.access == 0 {
 			return 0, rule, nil
 		}
-		for _, a := range []access{read, write} {
+		for _, a := range []access{read, write, retain} {
 			if rule.access&a != 0 && granted&a == 0 {
 				if by == nil {
 					by = make(map[access]*Rule)
