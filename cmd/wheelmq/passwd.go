@@ -42,7 +42,7 @@ broker that runs takes the change with HUP.`,
 	f.BoolVarP(&p.batch, "batch", "b", false, "take the password from the command line, where others may see it")
 	f.BoolVarP(&p.remove, "delete", "D", false, "remove the user")
 	f.BoolVarP(&p.update, "update", "U", false, "hash the passwords of a file that has them in plain text")
-	f.StringVarP(&p.algorithm, "hash", "H", string(auth.Argon2id), "argon2id, sha512-pbkdf2 (which Mosquitto 2.0 reads) or sha512")
+	f.StringVarP(&p.algorithm, "hash", "H", string(auth.Argon2id), "argon2id, sha512-pbkdf2 (which Mosquitto 2.0 reads), sha512, or scram-sha-256\n(for clients that do not send their password)")
 	return c
 }
 

@@ -25,8 +25,8 @@ const (
 
 // A Hash is a password as a file keeps it. Immutable.
 type Hash struct {
-	kind       byte // '6', '7' or 'a'
-	iterations int  // '7'; argon2: passes
+	kind       byte // '6', '7', 'a' or 's'
+	iterations int  // '7' and 's'; argon2: passes
 	memory     uint32
 	threads    uint8
 	salt, sum  []byte
@@ -40,12 +40,14 @@ const (
 	SHA512       Algorithm = "sha512" // one round: for files that an old Mosquitto has to read
 	SHA512PBKDF2 Algorithm = "sha512-pbkdf2"
 	Argon2id     Algorithm = "argon2id"
+	SCRAM        Algorithm = "scram-sha-256" // as PostgreSQL writes it: for clients that prove their password without sending it
 )
 
 // Parameters of new hashes: PBKDF2 as RFC 8018 is used by OWASP for SHA-512,
 // argon2id as in RFC 9106, second recommended option.
 const (
 	newIterations  = 210_000
+	newSCRAMRounds = 4096 // the client pays for them at each connect; RFC 7677 section 4
 	newArgonKiB    = 64 << 10
 	newArgonPasses = 3
 	newArgonLanes  = 4
@@ -63,8 +65,10 @@ func NewHash(a Algorithm, password string) (*Hash, error) {
 		h.kind, h.iterations = '7', newIterations
 	case Argon2id:
 		h.kind, h.iterations, h.memory, h.threads = 'a', newArgonPasses, newArgonKiB, newArgonLanes
+	case SCRAM:
+		h.kind, h.iterations = 's', newSCRAMRounds
 	default:
-		return nil, fmt.Errorf("auth: no algorithm %q: want %s, %s or %s", a, Argon2id, SHA512PBKDF2, SHA512)
+		return nil, fmt.Errorf("auth: no algorithm %q: want %s, %s, %s or %s", a, Argon2id, SHA512PBKDF2, SHA512, SCRAM)
 	}
 	h.sum = h.of([]byte(password), 64)
 	return h, nil
@@ -84,6 +88,8 @@ func (h *Hash) of(password []byte, n int) []byte {
 			return nil // not in FIPS mode: no match
 		}
 		return sum
+	case 's':
+		return scramKeys(password, h.salt, h.iterations)
 	default:
 		return argon2.IDKey(password, h.salt, uint32(h.iterations), h.memory, h.threads, uint32(n))
 	}
@@ -102,6 +108,9 @@ func (h *Hash) String() string {
 		return "$6$" + b64.EncodeToString(h.salt) + "$" + b64.EncodeToString(h.sum)
 	case '7':
 		return "$7$" + strconv.Itoa(h.iterations) + "$" + b64.EncodeToString(h.salt) + "$" + b64.EncodeToString(h.sum)
+	case 's':
+		return scramPrefix + "$" + strconv.Itoa(h.iterations) + ":" + b64.EncodeToString(h.salt) + "$" +
+			b64.EncodeToString(h.sum[:scramBytes]) + ":" + b64.EncodeToString(h.sum[scramBytes:])
 	default:
 		raw := base64.RawStdEncoding
 		return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, h.memory, h.iterations, h.threads,
@@ -109,11 +118,14 @@ func (h *Hash) String() string {
 	}
 }
 
-var errHash = errors.New("not a hash of mosquitto_passwd: want $6$…, $7$… or $argon2id$…")
+var errHash = errors.New("not a hash of mosquitto_passwd: want $6$…, $7$…, $argon2id$… or SCRAM-SHA-256$…")
 
 // ParseHash reads a hash as the file has it.
 func ParseHash(s string) (*Hash, error) {
 	f := strings.Split(s, "$")
+	if f[0] == scramPrefix && len(f) == 3 {
+		return parseSCRAM(f[1], f[2])
+	}
 	h := new(Hash)
 	var salt, sum string
 	encoding := base64.StdEncoding
