@@ -60,7 +60,7 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	if err != nil {
 		return &exitError{exitConfiguration, err}
 	}
-	options.Hooks = append(options.Hooks, who)
+	options.Hooks = append(append(options.Hooks, who), who.enhanced()...)
 	kept := "nothing: sessions and messages are in memory only"
 	if set.Store.Kind == "pebble" {
 		dir, err := set.dataDir()

@@ -164,9 +164,11 @@ func checkOptions(w io.Writer, o engine.Options, list []config.Users) error {
 	if _, err := engine.New(o); err != nil {
 		return &exitError{exitConfiguration, err}
 	}
-	if _, err := openUsers(list, nil); err != nil {
+	who, err := readUsers(list, nil)
+	if err != nil {
 		return &exitError{exitConfiguration, err}
 	}
+	who.close()
 	for _, l := range o.Listeners {
 		clients := "a user name or certificate is needed"
 		if l.Anonymous {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -56,7 +57,14 @@ func (r *running) reload(ctx context.Context) {
 			r.log.Error(what, "error", err)
 		}
 	}
+	known := r.users.enhanced()
 	failed("rights of clients that are connected", r.users.replace(ctx, r.broker, who))
+	for _, m := range r.users.enhanced() {
+		if !slices.Contains(known, m) {
+			_, err := r.broker.AddHook(m)
+			failed("authentication methods", err)
+		}
+	}
 	failed("certificates stay as they were", r.broker.ReloadTLS())
 	failed("listeners", r.listeners(next))
 	if next.options.MaxConnections <= 0 || next.options.MaxConnections > r.most {

@@ -3,24 +3,45 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 
 	"github.com/wheelmq/wheelmq/cmd/internal/config"
+	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine"
 	"github.com/wheelmq/wheelmq/engine/auth"
+	"github.com/wheelmq/wheelmq/engine/auth/jwt"
+	"github.com/wheelmq/wheelmq/engine/auth/kubernetes"
+	"github.com/wheelmq/wheelmq/engine/auth/webhook"
 	"github.com/wheelmq/wheelmq/engine/hook"
 )
 
-// users decide by the files of the listener that a client came by.
+// users decide by what the configuration says of the listener that a client
+// came by.
 type users struct{ now atomic.Pointer[usersState] }
 
-// A usersState is what files said when they were read. Immutable.
+// A usersState is what configuration and files said when they were read.
+// Immutable.
 type usersState struct {
-	every      *auth.Files            // nil: none
-	byListener map[string]*auth.Files // in place of every
+	every      *chain            // nil: none
+	byListener map[string]*chain // in place of every
 }
 
-// openUsers reads the files. busy is told when passwords are hashed.
+// A chain is who decides at a listener: one after the other, files last.
+type chain struct {
+	deciders []hook.Decider
+	tokens   []*jwt.Verifier
+	files    *auth.Files // nil: none
+}
+
+// foreign marks sessions whose rights do not come from files: they stay when
+// files are read again.
+type foreign struct{}
+
+// openUsers reads the files and makes ready what decides. busy is told when
+// passwords are hashed.
 func openUsers(list []config.Users, busy func(bool)) (*users, error) {
 	s, err := readUsers(list, busy)
 	if err != nil {
@@ -32,67 +53,236 @@ func openUsers(list []config.Users, busy func(bool)) (*users, error) {
 }
 
 func readUsers(list []config.Users, busy func(bool)) (*usersState, error) {
-	s := &usersState{byListener: make(map[string]*auth.Files)}
+	s := &usersState{byListener: make(map[string]*chain)}
 	var errs []error
 	for _, x := range list {
-		x.Files.HashesBusy = busy
-		f, err := auth.Open(x.Files)
+		c, err := newChain(&x, busy)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		if x.Listener == "" {
-			s.every = f
+			s.every = c
 		} else {
-			s.byListener[x.Listener] = f
+			s.byListener[x.Listener] = c
 		}
 	}
-	return s, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
 }
 
-// files are those of a listener; nil: none.
-func (s *usersState) files(listener string) *auth.Files {
-	if f := s.byListener[listener]; f != nil {
-		return f
+func newChain(x *config.Users, busy func(bool)) (*chain, error) {
+	c := new(chain)
+	for i, m := range x.Methods {
+		if err := c.add(&m); err != nil {
+			c.close()
+			return nil, fmt.Errorf("authentication[%d]: %w", i, err)
+		}
+	}
+	if x.Files.PasswordFile == "" && x.Files.ACLFile == "" {
+		return c, nil
+	}
+	x.Files.HashesBusy = busy
+	var err error
+	if c.files, err = auth.Open(x.Files); err != nil {
+		c.close()
+	}
+	return c, err
+}
+
+func (c *chain) add(m *config.Method) error {
+	switch {
+	case m.JWT != nil:
+		v, err := newVerifier(m.JWT)
+		if err != nil {
+			return err
+		}
+		c.deciders, c.tokens = append(c.deciders, v), append(c.tokens, v)
+	case m.Kubernetes != nil:
+		options, err := m.Kubernetes.Config()
+		if err != nil {
+			return err
+		}
+		if m.Kubernetes.Keys != nil {
+			v, err := newVerifier(m.Kubernetes.Keys)
+			if err != nil {
+				return err
+			}
+			options.Verifier = v
+			c.tokens = append(c.tokens, v)
+		}
+		k, err := kubernetes.New(options)
+		if err != nil {
+			return err
+		}
+		c.deciders = append(c.deciders, k)
+	default:
+		options, err := m.HTTP.Config()
+		if err != nil {
+			return err
+		}
+		w, err := webhook.New(options)
+		if err != nil {
+			return err
+		}
+		c.deciders = append(c.deciders, w)
+	}
+	return nil
+}
+
+func newVerifier(j *config.JWT) (*jwt.Verifier, error) {
+	options, err := j.Config()
+	if err != nil {
+		return nil, err
+	}
+	return jwt.New(options)
+}
+
+// close ends what runs for c.
+func (c *chain) close() {
+	for _, v := range c.tokens {
+		v.Close()
+	}
+}
+
+func (s *usersState) close() {
+	for _, c := range s.chains() {
+		c.close()
+	}
+}
+
+func (s *usersState) chains() []*chain {
+	all := slices.Collect(maps.Values(s.byListener))
+	if s.every != nil {
+		all = append(all, s.every)
+	}
+	return all
+}
+
+// at is who decides at a listener; nil: nobody.
+func (s *usersState) at(listener string) *chain {
+	if c := s.byListener[listener]; c != nil {
+		return c
 	}
 	return s.every
 }
 
 // Decide implements hook.Decider.
 func (u *users) Decide(ctx context.Context, c *hook.Connect) (hook.Decision, error) {
-	if f := u.now.Load().files(c.Listener); f != nil {
-		return f.Decide(ctx, c)
+	who := u.now.Load().at(c.Listener)
+	if who == nil {
+		if c.Anonymous { // nobody is known by name here: any name is as good as none
+			return hook.Decision{Verdict: hook.Accept}, nil
+		}
+		return hook.Decision{}, nil
 	}
-	if c.Anonymous { // nobody is known by name here: any name is as good as none
-		return hook.Decision{Verdict: hook.Accept}, nil
+	for _, d := range who.deciders {
+		decision, err := d.Decide(ctx, c)
+		if err != nil || decision.Verdict != hook.Pass {
+			decision.Data = foreign{}
+			return decision, err
+		}
 	}
-	return hook.Decision{}, nil
+	if who.files == nil {
+		return hook.Decision{}, nil
+	}
+	return who.files.Decide(ctx, c)
 }
 
 // replace puts s in force: for clients that come, and for the rights of those
-// that are there. A session whose client is away has them by the listener that
-// it last came by, as far as its rights tell.
+// that are there by files. A session whose client is away has them by the
+// listener that it last came by, as far as its rights tell.
 func (u *users) replace(ctx context.Context, b *engine.Broker, s *usersState) error {
 	before := u.now.Swap(s)
+	before.close()
 	return b.Reauthorize(ctx, func(c hook.Client, old hook.Rights) hook.Rights {
+		if _, ok := c.Data.(foreign); ok {
+			return old
+		}
 		listener := c.Listener
 		if r, ok := old.(*auth.Rights); ok && listener == "" {
 			listener = before.listener(r.Of())
 		}
-		f := s.files(listener)
-		if f == nil {
+		who := s.at(listener)
+		if who == nil || who.files == nil {
 			return nil
 		}
-		return f.Rights(c.UserName, c.ClientID)
+		return who.files.Rights(c.UserName, c.ClientID)
 	})
 }
 
 // listener is whose files f are; "" for those of all.
 func (s *usersState) listener(f *auth.Files) string {
-	for name, x := range s.byListener {
-		if x == f {
+	for name, c := range s.byListener {
+		if c.files == f {
 			return name
 		}
 	}
 	return ""
+}
+
+// enhanced are the Authentication Methods that the configuration offers
+// somewhere, each a hook.EnhancedAuthenticator that looks at the listener.
+func (u *users) enhanced() (list []any) {
+	names := map[string]bool{}
+	for _, c := range u.now.Load().chains() {
+		if c.files != nil {
+			names[scramName] = true
+		}
+		for _, v := range c.tokens {
+			names[v.Method()] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		list = append(list, enhancedMethod{u, name})
+	}
+	return list
+}
+
+const scramName = "SCRAM-SHA-256"
+
+// An enhancedMethod is one method at all listeners.
+type enhancedMethod struct {
+	users *users
+	name  string
+}
+
+func (m enhancedMethod) Method() string { return m.name }
+
+// Begin implements hook.EnhancedAuthenticator.
+func (m enhancedMethod) Begin(c *hook.Connect) hook.Exchange {
+	who := m.users.now.Load().at(c.Listener)
+	if who != nil {
+		for _, v := range who.tokens {
+			if v.Method() == m.name {
+				return byToken{v.Begin(c).(tokenExchange)}
+			}
+		}
+		if who.files != nil && m.name == scramName {
+			return who.files.SCRAM().Begin(c)
+		}
+	}
+	return notHere{}
+}
+
+// notHere refuses: another listener offers the method.
+type notHere struct{}
+
+func (notHere) Step([]byte) ([]byte, codec.ReasonCode) { return nil, codec.BadAuthenticationMethod }
+
+type tokenExchange interface {
+	hook.SlowExchange
+	hook.Decided
+}
+
+// byToken marks who came in by a token.
+type byToken struct{ tokenExchange }
+
+func (x byToken) Decision() hook.Decision {
+	d := x.tokenExchange.Decision()
+	d.Data = foreign{}
+	return d
 }

@@ -23,6 +23,7 @@ import (
 // min and max its bounds.
 type File struct {
 	Listeners []Listener `key:"listeners" doc:"the doors by which clients come in; replaces the default, port 1883 of the loopback addresses"`
+	Login     []Method   `key:"authentication" doc:"who else decides who comes in, in this order, before users; for listeners that say nothing of their own"`
 	Users     UserFiles  `key:"users" doc:"who may come in and what they may do, for listeners that say nothing of their own"`
 	Limits    Limits     `key:"limits" doc:"bounds; a number, or unlimited where a bound may be off"`
 	Features  Features   `key:"features" doc:"parts of the standard that can be switched off"`
@@ -48,7 +49,8 @@ type Listener struct {
 	Proxy            *Proxy       `key:"proxy" doc:"a PROXY header comes first; without this section there is none"`
 	Identity         string       `key:"identity" doc:"where the user name comes from" enum:"connect,common-name,subject"`
 	ClientIDFromUser bool         `key:"client_id_from_user_name" doc:"the Client Identifier is the user name"`
-	Users            *UserFiles   `key:"users" doc:"in place of the users of the whole broker"`
+	Login            []Method     `key:"authentication" doc:"in place of the authentication and the users of the whole broker"`
+	Users            *UserFiles   `key:"users" doc:"the same"`
 }
 
 // TLS is a listener's certificates.
@@ -228,7 +230,10 @@ func (f *File) TakeListeners(list []engine.Listener, users []Users) {
 		l := takeListener(&list[i])
 		for _, u := range users {
 			if u.Listener != "" && u.Listener == cmpOr(l.Name, l.Address) {
-				l.Users = &UserFiles{Path(u.Files.PasswordFile), Path(u.Files.ACLFile)}
+				l.Login = u.Methods
+				if u.Files.PasswordFile != "" || u.Files.ACLFile != "" {
+					l.Users = &UserFiles{Path(u.Files.PasswordFile), Path(u.Files.ACLFile)}
+				}
 			}
 		}
 		f.Listeners = append(f.Listeners, l)
@@ -309,24 +314,25 @@ func (f *File) Options() (engine.Options, []Users, error) {
 		errs = append(errs, err)
 	}
 	var users []Users
-	if x, ok, err := f.Users.options(); err != nil {
-		errs = append(errs, err)
-	} else if ok {
-		users = append(users, Users{Files: x})
-	}
-	for i := range f.Listeners {
-		l, err := f.Listeners[i].listener()
+	add := func(listener string, methods []Method, files *UserFiles, where string) {
+		x, any, err := makeUsers(listener, methods, files)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("listeners[%d]: %w", i, err))
+			errs = append(errs, fmt.Errorf("%s%w", where, err))
+		} else if any {
+			users = append(users, x)
+		}
+	}
+	add("", f.Login, &f.Users, "")
+	for i := range f.Listeners {
+		in := &f.Listeners[i]
+		where := fmt.Sprintf("listeners[%d]: ", i)
+		l, err := in.listener()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s%w", where, err))
 		}
 		o.Listeners = append(o.Listeners, l)
-		if u := f.Listeners[i].Users; u != nil {
-			x, ok, err := u.options()
-			if err != nil {
-				errs = append(errs, fmt.Errorf("listeners[%d]: %w", i, err))
-			} else if ok {
-				users = append(users, Users{Listener: cmpOr(l.Name, l.Address), Files: x})
-			}
+		if in.Users != nil || len(in.Login) > 0 {
+			add(cmpOr(l.Name, l.Address), in.Login, in.Users, where)
 		}
 	}
 	return o, users, errors.Join(errs...)

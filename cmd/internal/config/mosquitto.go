@@ -50,7 +50,8 @@ type Finding struct {
 // Users are where a listener's users and rights come from.
 type Users struct {
 	Listener string // name; "": all listeners
-	Files    auth.Options
+	Methods  []Method
+	Files    auth.Options // asked last; zero: none
 }
 
 // A Mosquitto is what a mosquitto.conf asks for.

@@ -149,6 +149,8 @@ func newValue(t reflect.Type) reflect.Value {
 		x.Clients, x.MinVersion, x.MaxVersion = "none", "1.2", "newest"
 	case *WebSocket:
 		x.Path, x.PingInterval = "/mqtt", defaultPing
+	case interface{ defaults() }:
+		x.defaults()
 	}
 	return p
 }

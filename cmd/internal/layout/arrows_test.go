@@ -34,14 +34,19 @@ var arrows = map[string][]string{
 	// 3
 	"engine/store/pebblestore": {"engine/store"},
 	"engine/auth":              {"engine/hook", "codec", "codec/topic"},
-	"engine/enginetest":        {"engine", "codec"},
-	"engine/internal/foreign":  {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
+	"engine/auth/jwt":          {"engine/auth", "engine/hook", "codec"},
+	"engine/auth/webhook":      {"engine/auth", "engine/auth/internal/remote", "engine/hook", "codec"},
+	"engine/auth/kubernetes":   {"engine/auth", "engine/auth/internal/remote", "engine/hook", "codec"},
+
+	"engine/auth/internal/remote": {},
+	"engine/enginetest":           {"engine", "codec"},
+	"engine/internal/foreign":     {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
-	"cmd/wheelmq":         {"engine/store/pebblestore", "cmd/internal/config", "engine", "engine/auth", "engine/hook", "bench/load", "bench/report", "bench/compare"},
+	"cmd/wheelmq":         {"engine/store/pebblestore", "cmd/internal/config", "engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "engine/hook", "codec", "bench/load", "bench/report", "bench/compare"},
 	"cmd/internal/e2e":    {},
 	"cmd/internal/layout": {},
-	"cmd/internal/config": {"engine", "engine/auth", "codec", "router"}, // router: names of strategies
+	"cmd/internal/config": {"engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "codec", "router"}, // router: names of strategies
 	"bench/load":          {},
 	"bench/report":        {"bench/load"},
 	"bench/compare":       {"bench/load"},
@@ -56,7 +61,14 @@ var fences = map[string][]string{
 	"github.com/valyala/bytebufferpool":       {"engine", "engine/message", "engine/internal/transport"},
 	"github.com/cespare/xxhash/v2":            {"engine", "engine/internal/directory", "router", "router/retained"},
 	"github.com/cockroachdb/pebble/v2":        {"engine/store/pebblestore"},
-	"go.yaml.in/yaml/v3":                      {"cmd/internal/config"},
+	"go.yaml.in/yaml/v3":                      {"cmd/internal/config", "engine/auth"},
+	"github.com/golang-jwt/jwt/v5":            {"engine/auth/jwt"},
+	"github.com/MicahParks/keyfunc/v3":        {"engine/auth/jwt"},
+	"github.com/MicahParks/jwkset":            {"engine/auth/jwt"},
+	"golang.org/x/time/rate":                  {"engine/auth/jwt"}, // part of jwkset's API
+	"github.com/sony/gobreaker/v2":            {"engine/auth/internal/remote"},
+	"github.com/xdg-go/scram":                 {"engine/auth"},
+	"github.com/xdg-go/stringprep":            {"engine/auth"}, // part of SCRAM
 	"github.com/coreos/go-systemd/v22":        {"cmd/wheelmq"},
 	"github.com/spf13/cobra":                  {"cmd/wheelmq"},
 	"github.com/spf13/pflag":                  {"cmd/wheelmq"},
