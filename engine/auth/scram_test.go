@@ -142,9 +142,8 @@ func TestSCRAM(t *testing.T) {
 	f("bob", "sécret", codec.NotAuthorized) // his hash is of another kind
 	f("eve", "sécret", codec.NotAuthorized)
 	b.Connect(t, "plain", codec.V311, enginetest.Login("ada", "sécret")) // the same hash takes a password
-	d := b.Dial(t, codec.V5)
 	for _, data := range []string{"", "n,,", "x"} {
-		d = b.Dial(t, codec.V5)
+		d := b.Dial(t, codec.V5)
 		p := codec.Connect{Version: codec.V5, ClientID: []byte("x"), CleanStart: true}
 		p.Properties = codec.AppendBytes(p.Properties, codec.AuthenticationMethod, "SCRAM-SHA-256")
 		p.Properties = codec.AppendBytes(p.Properties, codec.AuthenticationData, []byte(data))
