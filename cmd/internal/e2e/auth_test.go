@@ -230,12 +230,12 @@ func TestRightsAreReloaded(t *testing.T) {
 		}
 	}
 	set("topic b\nnonsense\n")
-	hup("users and rights stay as they were")
+	hup("the configuration stays as it was")
 	if got := allowed(); got != "a" {
 		t.Errorf("after a bad file %s may be read and written, want a", got)
 	}
 	set("topic b\n")
-	hup("reloaded")
+	hup("INFO reloaded")
 	if got := allowed(); got != "b" {
 		t.Errorf("after a reload %s may be read and written, want b", got)
 	}

@@ -31,7 +31,7 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(folder)
-	os.Setenv("XDG_STATE_HOME", folder) // where brokers keep things that are not told otherwise
+	os.Setenv("XDG_STATE_HOME", filepath.Join(folder, "state")) // where brokers keep things that are not told otherwise
 	if err := prepare(folder); err != nil {
 		fmt.Fprintf(os.Stderr, "e2e: %v\n", err)
 		return 1

@@ -154,7 +154,7 @@ func New(c Config) (*Verifier, error) {
 	case c.SecretFile != "":
 		v.keys, err = readSecret(c.SecretFile)
 	default:
-		p := &provider{address: c.JWKS}
+		p := &provider{address: c.JWKS, between: unknownKey}
 		if c.Discover {
 			p.issuer = c.Issuer
 		}

@@ -231,6 +231,7 @@ func TestDiscovery(t *testing.T) {
 	s.use(t, "first", first)
 	s.fail(true)
 	v := newVerifier(t, Config{Discover: true, Issuer: s.URL, AnyTopic: true})
+	v.keys.(*provider).between = 10 * time.Millisecond
 	ask := func(key *ecdsa.PrivateKey, kid string) (hook.Decision, error) {
 		return v.Token(t.Context(), sign(t, jwt.SigningMethodES256, key, jwt.MapClaims{"sub": "ada", "iss": s.URL, "exp": in(time.Hour)}, kid), "")
 	}

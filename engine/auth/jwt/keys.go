@@ -138,6 +138,7 @@ type provider struct {
 	issuer, address string // one of them
 	client          *http.Client
 	end             context.Context
+	between         time.Duration // two looks for a key that is not known
 
 	mu     sync.Mutex
 	set    keyfunc.Keyfunc // nil until it has answered
@@ -188,8 +189,8 @@ func (p *provider) fetch() (keyfunc.Keyfunc, error) {
 	}
 	set, err := jwkset.NewHTTPClient(jwkset.HTTPClientOptions{
 		HTTPURLs:          map[string]jwkset.Storage{address: storage},
-		RateLimitWaitMax:  time.Millisecond, // no waiting: who comes with an unknown key in between is refused
-		RefreshUnknownKID: rate.NewLimiter(rate.Every(unknownKey), 1),
+		RateLimitWaitMax:  fetchTimeout, // for the look and the wait before it: two tokens can wait, more are refused at once
+		RefreshUnknownKID: rate.NewLimiter(rate.Every(p.between), 1),
 	})
 	if err != nil {
 		return nil, err
