@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime"
@@ -20,7 +21,11 @@ const (
 	openTimeout   = 60 * time.Second // for one more connection to come up
 	longestWait   = 100 * time.Millisecond
 	loopbacks     = 250    // source addresses 127.0.0.1 to 127.0.0.250
-	portsOfSource = 20_000 // connections made from one source address before the next one is taken
+	portsOfSource = 20_000 // connections that one source address has ports for
+
+	// sourceTurn is how many connections are made from one source address before the next one is taken: far below half of the
+	// kernel's usual range of 28,232 ports, beyond which a connect tries hundreds before it finds a free one.
+	sourceTurn = 5000
 )
 
 // HandshakesOpen is how many connections may be between connect and SUBACK at once where a
@@ -52,6 +57,7 @@ type driver struct {
 	target    unix.Sockaddr
 	family    int
 	sources   []unix.Sockaddr // none: the system chooses
+	first     int             // source to begin with: not where the ports of the run before still wait
 	perSource int             // connections made from one source before the next one is taken
 	dialed    int
 
@@ -76,7 +82,7 @@ func newDriver(b Broker, h handler, watch func(Sample)) (*driver, error) {
 		return nil, fmt.Errorf("load: %w", err)
 	}
 	d := &driver{
-		broker: b, handler: h, base: time.Now(), perSource: portsOfSource, in: make([]byte, readBytes),
+		broker: b, handler: h, base: time.Now(), perSource: sourceTurn, in: make([]byte, readBytes),
 		keepAlive: keepAliveSeconds, pingAt: int64(keepAliveSeconds * time.Second / 2),
 	}
 	if err := d.setTarget(resolved.AddrPort()); err != nil {
@@ -109,6 +115,7 @@ func (d *driver) setTarget(a netip.AddrPort) error {
 		for i := range loopbacks {
 			d.sources = append(d.sources, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(1 + i)}})
 		}
+		d.first = rand.IntN(loopbacks)
 	}
 	return nil
 }
@@ -294,7 +301,7 @@ func (d *driver) prepare(fd int, slow bool) error {
 	if len(d.sources) == 0 {
 		return nil
 	}
-	source := d.sources[d.dialed/d.perSource%len(d.sources)]
+	source := d.sources[(d.first+d.dialed/d.perSource)%len(d.sources)]
 	d.dialed++
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 		return fmt.Errorf("load: IP_BIND_ADDRESS_NO_PORT: %w", err)
