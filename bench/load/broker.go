@@ -1,7 +1,13 @@
 package load
 
 import (
+	"cmp"
+	"crypto/tls"
+	"fmt"
+	"net"
 	"net/netip"
+	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -9,12 +15,70 @@ import (
 
 // A Broker says where the broker under test listens and how to come in.
 type Broker struct {
-	Address  string       // host:port
-	PID      int          // process on this machine whose CPU time and memory are read; 0: neither is known
-	Version  Version      // zero: MQTT 3.1.1
-	Username string       // "": none
-	Password string       // sent with a Username only
-	Sources  []netip.Addr // addresses to connect from, in turns; none: 127.0.0.1 to 127.0.0.250 toward loopback, else the system's choice
+	Address   string       // host:port
+	TLS       *tls.Config  // nil: none. Without a ServerName the host of Address is it
+	WebSocket string       // path that is asked for; "": no WebSocket
+	PID       int          // process on this machine whose CPU time and memory are read; 0: neither is known
+	Version   Version      // zero: MQTT 3.1.1
+	Username  string       // "": none
+	Password  string       // sent with a Username only
+	Sources   []netip.Addr // addresses to connect from, in turns; none: 127.0.0.1 to 127.0.0.250 toward loopback, else the system's choice
+}
+
+// transports are the schemes of the addresses of brokers, with the port where none is given.
+var transports = map[string]struct {
+	port           string
+	tls, webSocket bool
+}{
+	"mqtt": {port: "1883"}, "tcp": {port: "1883"},
+	"mqtts": {port: "8883", tls: true}, "tls": {port: "8883", tls: true}, "ssl": {port: "8883", tls: true},
+	"ws": {port: "80", webSocket: true}, "wss": {port: "443", tls: true, webSocket: true},
+}
+
+// ParseBroker reads host:port, or a URL with scheme mqtt, mqtts, ws or wss, as in wss://host:8084/mqtt. The path of
+// WebSocket is /mqtt where none is given.
+func ParseBroker(text string) (Broker, error) {
+	if !strings.Contains(text, "://") {
+		return Broker{Address: text}, nil
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return Broker{}, fmt.Errorf("load: address %q: %w", text, err)
+	}
+	t, ok := transports[u.Scheme]
+	switch {
+	case !ok:
+		return Broker{}, fmt.Errorf("load: address %q: scheme %s is not mqtt, mqtts, ws or wss", text, u.Scheme)
+	case u.User != nil, u.RawQuery != "", u.Fragment != "", u.Hostname() == "", !t.webSocket && strings.Trim(u.Path, "/") != "":
+		return Broker{}, fmt.Errorf("load: address %q: want SCHEME://HOST:PORT, and a path for ws and wss", text)
+	}
+	port := u.Port()
+	if port == "" {
+		port = t.port
+	}
+	b := Broker{Address: net.JoinHostPort(u.Hostname(), port)}
+	if t.tls {
+		b.TLS = &tls.Config{}
+	}
+	if t.webSocket {
+		b.WebSocket = cmp.Or(u.Path, "/mqtt")
+	}
+	return b, nil
+}
+
+// prepareTLS makes the configuration one that fits the generator's connections.
+func (b *Broker) prepareTLS() error {
+	if b.TLS == nil {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(b.Address)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	b.TLS = b.TLS.Clone()
+	b.TLS.ServerName = cmp.Or(b.TLS.ServerName, host)
+	b.TLS.DynamicRecordSizingDisabled = true // full records from the first one: fewer of them
+	return nil
 }
 
 // A meter is one reading of the clocks that a measured window is taken between.

@@ -1,7 +1,6 @@
 package load
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
@@ -37,6 +36,8 @@ type conn struct {
 	qos        uint8
 	index      int // of the publisher or subscriber in its workload
 
+	wire *wire // nil: TCP alone
+
 	sessionPresent bool   // of the last CONNACK
 	receiveMaximum uint16 // of the last CONNACK
 	began          int64  // driver's clock at dial
@@ -58,15 +59,18 @@ func (c *conn) unwritten() []byte { return c.out[c.outAt:] }
 
 // flush writes out; what the socket does not take waits for EPOLLOUT.
 func (d *driver) flush(c *conn) error {
-	if c.state == connClosed || len(c.unwritten()) == 0 {
+	if c.state == connClosed {
 		return nil
 	}
-	n, err := unix.Write(c.fd, c.unwritten())
-	if errors.Is(err, unix.EAGAIN) {
-		n, err = 0, nil
+	if c.wire != nil {
+		return d.flushWire(c)
 	}
+	if len(c.unwritten()) == 0 {
+		return nil
+	}
+	n, err := writeSocket(c, c.unwritten())
 	if err != nil {
-		return fmt.Errorf("load: %s: write: %w", c.clientID, err)
+		return err
 	}
 	if c.outAt += n; c.outAt == len(c.out) {
 		c.out, c.outAt = c.out[:0], 0
@@ -99,6 +103,9 @@ func (d *driver) readMost(c *conn, most int) error {
 	if c.state == connClosed {
 		return nil
 	}
+	if c.wire != nil {
+		return d.readWire(c, most)
+	}
 	b := d.in
 	kept := len(c.in)
 	if c.want <= len(b) {
@@ -109,15 +116,9 @@ func (d *driver) readMost(c *conn, most int) error {
 		}
 		b = c.in[:c.want]
 	}
-	n, err := unix.Read(c.fd, b[kept:min(len(b)-kept, most)+kept])
-	if errors.Is(err, unix.EAGAIN) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("load: %s: read: %w", c.clientID, err)
-	}
-	if n == 0 {
-		return fmt.Errorf("load: %s: the broker closed the connection", c.clientID)
+	n, err := readSocket(c, b[kept:min(len(b)-kept, most)+kept])
+	if n == 0 || err != nil {
+		return err
 	}
 	return d.packets(c, b[:kept+n])
 }
@@ -246,6 +247,9 @@ func (d *driver) closeConn(c *conn) {
 		d.up--
 	default:
 		d.handshakes--
+	}
+	if c.wire != nil {
+		d.release(c.wire)
 	}
 	_ = unix.Close(c.fd)
 	c.fd, c.state = -1, connClosed

@@ -73,7 +73,10 @@ type driver struct {
 	timePings bool   // their latencies are recorded
 
 	events [eventsPerTurn]unix.EpollEvent
-	in     []byte
+	in     []byte // packets, and the kept beginning of one
+	raw    []byte // what a read brought, of a connection with a wire
+	frame  []byte // of WebSocket inside TLS
+	spare  []byte // what wires write to; nil while lent
 }
 
 func newDriver(b Broker, h handler, watch func(Sample)) (*driver, error) {
@@ -84,6 +87,9 @@ func newDriver(b Broker, h handler, watch func(Sample)) (*driver, error) {
 	d := &driver{
 		broker: b, handler: h, base: time.Now(), perSource: sourceTurn, in: make([]byte, readBytes),
 		keepAlive: keepAliveSeconds, pingAt: int64(keepAliveSeconds * time.Second / 2),
+	}
+	if err := d.broker.prepareTLS(); err != nil {
+		return nil, err
 	}
 	if err := d.setTarget(resolved.AddrPort()); err != nil {
 		return nil, err
@@ -264,6 +270,7 @@ func (d *driver) dial(c *conn) error {
 		return fmt.Errorf("load: socket: %w", err)
 	}
 	c.begin(fd, d.now())
+	c.wire = newWire(&d.broker)
 	d.handshakes++
 	if err := d.prepare(fd, c.slow); err != nil {
 		return err
@@ -279,7 +286,12 @@ func (d *driver) dial(c *conn) error {
 		version: d.broker.Version, clientID: c.clientID, username: d.broker.Username, password: d.broker.Password,
 		keepAlive: d.keepAlive, persistent: c.persistent,
 	}.append(c.out)
-	if err := d.flush(c); err != nil {
+	if c.wire != nil {
+		err = d.shakeWire(c)
+	} else {
+		err = d.flush(c)
+	}
+	if err != nil {
 		return d.fail(c, err)
 	}
 	return nil

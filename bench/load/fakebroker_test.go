@@ -40,6 +40,12 @@ type fakeSession struct {
 
 func startFakeBroker(t *testing.T, mangle func(n int, packet []byte) [][]byte) *fakeBroker {
 	t.Helper()
+	return startFakeBrokerBehind(t, func(c net.Conn) (net.Conn, error) { return c, nil }, mangle)
+}
+
+// startFakeBrokerBehind starts one whose connections pass through layer first.
+func startFakeBrokerBehind(t *testing.T, layer func(net.Conn) (net.Conn, error), mangle func(n int, packet []byte) [][]byte) *fakeBroker {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +58,14 @@ func startFakeBroker(t *testing.T, mangle func(n int, packet []byte) [][]byte) *
 			if err != nil {
 				return
 			}
-			wg.Go(func() { b.serve(conn) })
+			wg.Go(func() {
+				upper, err := layer(conn)
+				if err != nil {
+					conn.Close()
+					return
+				}
+				b.serve(upper)
+			})
 		}
 	})
 	t.Cleanup(func() { l.Close(); wg.Wait() })

@@ -56,7 +56,7 @@ var arrows = map[string][]string{
 // paths. One that is not here is not allowed at all.
 var fences = map[string][]string{
 	"github.com/panjf2000/gnet/v2":            {"engine/internal/transport"},
-	"github.com/gobwas/ws":                    {"engine/internal/transport"},
+	"github.com/gobwas/ws":                    {"engine/internal/transport", "bench/load"},
 	"github.com/pires/go-proxyproto":          {"engine/internal/transport"},
 	"github.com/valyala/bytebufferpool":       {"engine", "engine/message", "engine/internal/transport"},
 	"github.com/cespare/xxhash/v2":            {"engine", "engine/internal/directory", "router", "router/retained"},
