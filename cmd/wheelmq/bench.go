@@ -34,11 +34,13 @@ const benchExamples = `  wheelmq bench                                          
   wheelmq bench pairs                                    100 pairs against 127.0.0.1:1883
   wheelmq bench pairs-rate --rate 50000 --qos 1          at a fixed rate: latency counts from when a message was due
   wheelmq bench fan-out --broker broker.local:1883 --report out.html
+  wheelmq bench pairs --broker mqtts://broker.local --ca ca.pem
   wheelmq bench compare                                  WheelMQ and Mosquitto side by side`
 
 // benchFlags are the flags of wheelmq bench, as given.
 type benchFlags struct {
 	address, mqtt, username, password string
+	tls                               clientTLS
 	pid                               int
 	sources                           []string
 	scale                             float64
@@ -63,10 +65,11 @@ func newBench(stdout, stderr io.Writer) *cobra.Command {
 	}
 	f := bench.Flags()
 	f.SortFlags = false
-	f.StringVar(&flags.address, "broker", "127.0.0.1:1883", "host:port of the broker")
+	f.StringVar(&flags.address, "broker", "127.0.0.1:1883", "host:port, or a URL: mqtts://HOST[:8883], ws://HOST[:80][/mqtt], wss://HOST[:443][/mqtt]")
 	f.StringVar(&flags.mqtt, "mqtt", "", "version of MQTT: 3.1.1 or 5 (default: the scenario's)")
 	f.StringVarP(&flags.username, "username", "u", "", "user name of all clients")
 	f.StringVarP(&flags.password, "password", "P", "", "password of all clients")
+	flags.tls.add(f)
 	f.StringArrayVar(&flags.sources, "source", nil, "local address to connect from; may be repeated (default on loopback: 127.0.0.1 to 127.0.0.250)")
 	f.IntVar(&flags.pid, "pid", 0, "process of the broker (default: found by its port, if it runs on this machine)")
 	f.Float64Var(&flags.scale, "scale", 0, "multiply the numbers of clients (default 1, less where this process may not open enough files)")
@@ -180,11 +183,17 @@ func otherParameters(w load.Workload) []string {
 }
 
 func (flags *benchFlags) broker(run *report.Run) (load.Broker, error) {
-	b := load.Broker{Address: flags.address, PID: flags.pid, Username: flags.username, Password: flags.password}
+	b, err := load.ParseBroker(flags.address)
+	if err != nil {
+		return b, fmt.Errorf("--broker: %w", err)
+	}
+	if err := flags.tls.apply(b.TLS); err != nil {
+		return b, err
+	}
+	b.PID, b.Username, b.Password = flags.pid, flags.username, flags.password
 	if flags.mqtt != "" {
 		run.MQTT = flags.mqtt
 	}
-	var err error
 	if b.Version, err = load.ParseVersion(run.MQTT); err != nil {
 		return b, fmt.Errorf("--mqtt: %w", err)
 	}

@@ -64,9 +64,15 @@ func (b *broker) stop(t *testing.T) {
 
 func (b *broker) awaitOpen(t *testing.T) {
 	t.Helper()
+	b.awaitOpenAt(t, b.port)
+}
+
+func (b *broker) awaitOpenAt(t *testing.T, port int) {
+	t.Helper()
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	deadline := time.Now().Add(patience)
 	for {
-		conn, err := net.Dial("tcp", b.address)
+		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			conn.Close()
 			return
@@ -77,7 +83,7 @@ func (b *broker) awaitOpen(t *testing.T) {
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s was not open after %v\n%s", b.address, patience, &b.log)
+			t.Fatalf("%s was not open after %v\n%s", address, patience, &b.log)
 		}
 	}
 }
