@@ -29,7 +29,7 @@ func (c *clientTLS) apply(config *tls.Config) error {
 	case *c == clientTLS{}:
 		return nil
 	case config == nil:
-		return errors.New("--ca, --insecure, --cert and --key are for --broker mqtts://... and wss://...")
+		return errors.New("--ca, --insecure, --cert and --key are for --broker mqtts://HOST and wss://HOST")
 	case (c.cert == "") != (c.key == ""):
 		return errors.New("--cert and --key go together")
 	}
