@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 
 	"engine/auth/internal/remote": {},
 	"engine/enginetest":           {"engine", "codec"},
+	"engine/client":               {"codec", "codec/topic", "engine/internal/inflight"},
 	"engine/internal/foreign":     {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
@@ -56,7 +57,9 @@ var arrows = map[string][]string{
 // paths. One that is not here is not allowed at all.
 var fences = map[string][]string{
 	"github.com/panjf2000/gnet/v2":            {"engine/internal/transport"},
-	"github.com/gobwas/ws":                    {"engine/internal/transport", "bench/load"},
+	"github.com/gobwas/ws":                    {"engine/internal/transport", "bench/load", "engine/client"},
+	"go.etcd.io/bbolt":                        {"engine/client"},
+	"golang.org/x/net/proxy":                  {"engine/client"},
 	"github.com/pires/go-proxyproto":          {"engine/internal/transport"},
 	"github.com/valyala/bytebufferpool":       {"engine", "engine/message", "engine/internal/transport"},
 	"github.com/cespare/xxhash/v2":            {"engine", "engine/internal/directory", "router", "router/retained"},

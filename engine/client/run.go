@@ -1,0 +1,243 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/internal/inflight"
+)
+
+// run connects, again and again, until the client ends.
+func (c *Client) run(life context.Context) {
+	pause, attempt, at := time.Duration(0), 0, 0
+	for {
+		attempt++
+		s := c.nextServer(&at)
+		if c.o.OnAttempt != nil {
+			c.o.OnAttempt(s.text, attempt, pause)
+		}
+		cn, err := c.connect(life, s)
+		if life.Err() != nil {
+			if cn != nil {
+				cn.net.Close()
+			}
+			c.report(ErrClosed)
+			return
+		}
+		if err != nil {
+			c.o.Logger.Info("connecting failed", "server", s.text, "attempt", attempt, "error", err)
+			if c.o.OnLost != nil && errors.As(err, new(*Refused)) {
+				c.o.OnLost(err)
+			}
+			c.redirected(err)
+			if first := c.isFirst(); first && !c.o.FirstMayFail && at%len(c.servers) == 0 || !first && c.o.NoReconnect {
+				c.report(err)
+				go c.end(err)
+				return
+			}
+		} else {
+			began := time.Now()
+			err = c.serve(cn)
+			c.o.Logger.Info("connection ended", "server", s.text, "error", err)
+			if life.Err() != nil {
+				return
+			}
+			if c.o.OnLost != nil {
+				c.o.OnLost(err)
+			}
+			c.redirected(err)
+			if r := (*Refused)(nil); c.o.NoReconnect || errors.As(err, &r) && r.What == "DISCONNECT" && r.Code == codec.SessionTakenOver {
+				go c.end(err) // to come back would take the other one's session in turn
+				return
+			}
+			attempt = 0
+			if time.Since(began) > c.o.MinPause {
+				pause = 0
+			}
+		}
+		pause = c.nextPause(pause, err)
+		select {
+		case <-time.After(pause):
+		case <-life.Done():
+			c.report(ErrClosed)
+			return
+		}
+	}
+}
+
+// nextPause doubles the pause, takes up to a half off by chance, and takes the
+// longest at once where the broker is not likely to change its mind.
+func (c *Client) nextPause(last time.Duration, err error) time.Duration {
+	next := min(max(c.o.MinPause, 2*last), c.o.MaxPause)
+	var r *Refused
+	if errors.As(err, &r) {
+		switch r.Code {
+		case codec.ServerBusy, codec.ServerUnavailable, codec.ConnectionRateExceeded, codec.QuotaExceeded:
+			next = min(max(next, 4*c.o.MinPause), c.o.MaxPause)
+		case codec.BadUserNameOrPassword, codec.NotAuthorized, codec.Banned, codec.ClientIdentifierNotValid, codec.UnsupportedProtocolVersion, codec.BadAuthenticationMethod:
+			next = c.o.MaxPause
+		}
+	}
+	return next - time.Duration(rand.Int64N(int64(next)/2+1))
+}
+
+// nextServer is whose turn it is: the one that the broker named, else the next.
+func (c *Client) nextServer(at *int) server {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if to := c.redirect; to != "" {
+		c.redirect = ""
+		if s, err := parseServer(to); err == nil {
+			return s
+		}
+	}
+	s := c.servers[*at%len(c.servers)]
+	*at++
+	return s
+}
+
+// redirected notes down the server that a refusal names (MQTT 5.0 section 4.11).
+func (c *Client) redirected(err error) {
+	var r *Refused
+	if errors.As(err, &r) && r.Server != "" && (r.Code == codec.UseAnotherServer || r.Code == codec.ServerMoved) {
+		c.mu.Lock()
+		c.redirect = r.Server
+		c.mu.Unlock()
+	}
+}
+
+func (c *Client) isFirst() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.first != nil
+}
+
+// report gives Connect its result.
+func (c *Client) report(err error) {
+	c.mu.Lock()
+	first := c.first
+	c.first = nil
+	c.mu.Unlock()
+	if first != nil {
+		first <- err
+	}
+}
+
+// serve is one connection from CONNACK to its end, and returns why it ended.
+func (c *Client) serve(cn *conn) error {
+	if !c.begin(cn) {
+		cn.net.Close()
+		close(cn.gone)
+		return ErrClosed
+	}
+	if c.o.OnConnected != nil {
+		c.o.OnConnected(cn.info)
+	}
+	c.report(nil)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		if err := cn.write(); err != nil {
+			cn.close(err)
+		}
+	}()
+	err := cn.read()
+	var mistake *codec.Error
+	if errors.As(err, &mistake) && c.o.Version == V5 { // the broker's: it is told
+		d := codec.Disconnect{Code: mistake.Code}
+		_ = cn.net.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = cn.net.Write(d.Append(nil, V5))
+	}
+	cn.close(err)
+	<-written
+	c.mu.Lock()
+	err = cn.failed
+	if c.conn == cn {
+		c.conn = nil
+	}
+	requests := c.lose()
+	c.signal()
+	c.mu.Unlock()
+	close(cn.gone)
+	for _, g := range requests {
+		g.fail(ErrLost)
+	}
+	if err == nil {
+		err = ErrLost
+	}
+	return err
+}
+
+// lose takes SUBSCRIBE and UNSUBSCRIBE out of the window: they are not sent
+// again. Under mu.
+func (c *Client) lose() (requests []*outgoing) {
+	for _, e := range c.window.Ordered(nil) {
+		if e.State == awaitSuback {
+			requests = append(requests, e.Value)
+			c.window.Remove(e.PacketID)
+		}
+	}
+	return requests
+}
+
+// begin makes cn the connection: what was in flight is sent again, in its
+// order, then subscriptions, then what waits. It reports false when the client
+// has ended.
+func (c *Client) begin(cn *conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.conn = cn
+	c.clean = false
+	if cn.info.SessionPresent {
+		c.resend(cn)
+	} else {
+		c.anew()
+	}
+	c.resubscribe(cn, cn.info.SessionPresent)
+	cn.pump()
+	c.signal()
+	if len(cn.out) > 0 {
+		cn.poke()
+	}
+	return true
+}
+
+// resend sends what is in flight again (MQTT 5.0 section 4.4). Under mu.
+func (c *Client) resend(cn *conn) {
+	for _, e := range c.window.Ordered(nil) {
+		if e.State == inflight.AwaitPubcomp {
+			cn.out = codec.AppendAck(cn.out, c.o.Version, codec.PUBREL, e.PacketID, codec.Success, nil)
+		} else {
+			cn.encode(e.Value, e.PacketID, true)
+		}
+	}
+}
+
+// anew queues what was in flight in front of what waits: the broker does not
+// know of it. What it had acknowledged with PUBREC was its own to deliver. Under mu.
+func (c *Client) anew() {
+	var again []*outgoing
+	for _, e := range c.window.Ordered(nil) {
+		g := e.Value
+		c.window.Remove(e.PacketID)
+		c.open--
+		if e.State == inflight.AwaitPubcomp {
+			c.forget(g)
+			g.token.settle(g.token.result, nil)
+			continue
+		}
+		c.keep(g, 0, 0)
+		again = append(again, g)
+	}
+	c.queue = append(again, c.queue...)
+	for id := range c.received.All() {
+		c.change(Change{Kind: Released, ID: uint64(id)})
+	}
+	c.received = inflight.IDSet{}
+}
