@@ -1,7 +1,9 @@
 package compare
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -17,19 +19,10 @@ import (
 	"github.com/wheelmq/wheelmq/bench/load"
 )
 
-// A candidate is a broker that can be started.
-type candidate struct {
-	Name     string   `json:"name"`
-	Version  string   `json:"version"`
-	Command  []string `json:"command"`            // {port}, {address} and {dir} are replaced
-	Settings string   `json:"settings,omitempty"` // configuration file, written to {dir}/broker.conf
-	targets  bool     // the scenarios' targets are meant for it
-}
-
 // Bounds of starting and stopping a broker.
 const (
-	startTimeout = 15 * time.Second
-	stopTimeout  = 5 * time.Second
+	startTimeout = 30 * time.Second
+	stopTimeout  = 10 * time.Second
 )
 
 // A process is a candidate that runs.
@@ -40,19 +33,27 @@ type process struct {
 	ended   chan struct{} // closed when the process is gone
 }
 
-// start runs the candidate on a fresh port and waits until it accepts connections.
-func (c candidate) start(ctx context.Context, dir string) (*process, error) {
-	port, err := freePort()
+// A stand is what all runs have in common.
+type stand struct {
+	certificate certificate
+	cores       pinning
+}
+
+// start runs the candidate, on a fresh port where it can be told one, and waits until it lets clients in.
+func (t stand) start(ctx context.Context, c candidate, m mode, dir string) (*process, error) {
+	s, ok := c.in(m)
+	if !ok {
+		return nil, fmt.Errorf("%s: no setup %s", c.Name, m)
+	}
+	address, fill, err := t.places(s, dir)
 	if err != nil {
 		return nil, err
 	}
-	address := net.JoinHostPort("127.0.0.1", port)
-	fill := strings.NewReplacer("{port}", port, "{address}", address, "{dir}", dir)
-	if err := os.WriteFile(filepath.Join(dir, "broker.conf"), []byte(fill.Replace(c.Settings)), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "broker.conf"), []byte(fill.Replace(s.Settings)), 0o644); err != nil {
 		return nil, err
 	}
 	var args []string
-	for _, a := range c.Command {
+	for _, a := range s.Command {
 		args = append(args, fill.Replace(a))
 	}
 	p := &process{
@@ -61,7 +62,13 @@ func (c candidate) start(ctx context.Context, dir string) (*process, error) {
 		output:  filepath.Join(dir, "output"),
 		ended:   make(chan struct{}),
 	}
-	if err := p.launch(); err != nil {
+	switch m {
+	case secure:
+		p.TLS = &tls.Config{RootCAs: t.certificate.pool}
+	case web:
+		p.WebSocket = cmp.Or(s.Path, "/mqtt")
+	}
+	if err := p.launch(t.cores); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
 	if err := p.awaitReady(ctx); err != nil {
@@ -71,14 +78,37 @@ func (c candidate) start(ctx context.Context, dir string) (*process, error) {
 	return p, nil
 }
 
-func (p *process) launch() error {
+// places chooses where the broker listens and what stands for the names in braces.
+func (t stand) places(s setup, dir string) (address string, fill *strings.Replacer, err error) {
+	spare, err := freePort()
+	if err != nil {
+		return "", nil, err
+	}
+	if address = s.Address; address == "" {
+		port, err := freePort()
+		if err != nil {
+			return "", nil, err
+		}
+		address = net.JoinHostPort("127.0.0.1", port)
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", nil, err
+	}
+	return address, strings.NewReplacer("{port}", port, "{address}", address, "{spare}", spare, "{dir}", dir,
+		"{cert}", t.certificate.cert, "{key}", t.certificate.key), nil
+}
+
+func (p *process) launch(cores pinning) error {
 	out, err := os.Create(p.output)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
 	p.command.Stdout, p.command.Stderr = out, out
-	if err := p.command.Start(); err != nil {
+	// A group of its own: a start command may be a script with the broker as its child.
+	p.command.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	if err := cores.start(p.command); err != nil {
 		return err
 	}
 	p.PID = p.command.Process.Pid
@@ -99,14 +129,15 @@ func (p *process) launch() error {
 	return nil
 }
 
+// awaitReady waits until a client gets in, and finds the process that let it in: the start command may be a script.
 func (p *process) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	var dialer net.Dialer
 	for {
-		conn, err := dialer.DialContext(ctx, "tcp", p.Address)
+		_, err := load.Probe(ctx, p.Broker)
 		if err == nil {
-			return conn.Close()
+			p.PID = cmp.Or(load.FindProcess(p.Address), p.PID)
+			return nil
 		}
 		select {
 		case <-p.ended:
@@ -118,12 +149,14 @@ func (p *process) awaitReady(ctx context.Context) error {
 	}
 }
 
-// stop asks the process to end and, when it does not, kills it.
+// stop asks the process and its children to end and, when they do not, kills them.
 func (p *process) stop() {
-	for _, signal := range []os.Signal{unix.SIGTERM, unix.SIGKILL} {
-		_ = p.command.Process.Signal(signal) // fails only when the process is gone
+	group := -p.command.Process.Pid
+	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		_ = unix.Kill(group, signal) // fails only when all are gone
 		select {
 		case <-p.ended:
+			_ = unix.Kill(group, unix.SIGKILL) // children that outlived it
 			return
 		case <-time.After(stopTimeout):
 		}

@@ -16,16 +16,23 @@ const (
 	wheelmqName   = "wheelmq"
 )
 
-// mosquittoSettings raises every limit a workload could reach.
-const mosquittoSettings = `listener {port} 127.0.0.1
-allow_anonymous true
+// Settings of Mosquitto. Every limit that a workload could reach is raised.
+const (
+	mosquittoGlobal = `allow_anonymous true
 set_tcp_nodelay true
 max_queued_messages 0
 max_inflight_messages 0
-persistence false
 log_type none
 user %s
 `
+	mosquittoPlain  = "listener {port} 127.0.0.1\n"
+	mosquittoSecure = mosquittoPlain + "certfile {cert}\nkeyfile {key}\n"
+	// It does not start with listeners for WebSocket alone.
+	mosquittoWeb      = mosquittoPlain + "protocol websockets\nlistener {spare} 127.0.0.1\n"
+	mosquittoInMemory = "persistence false\n"
+	// What was acknowledged in the last second is lost with the process; it cannot do better.
+	mosquittoDurable = "persistence true\npersistence_location {dir}/\nautosave_interval 1\n"
+)
 
 // mosquitto is the reference. path "": looked for.
 func mosquitto(ctx context.Context, path string) (candidate, error) {
@@ -45,11 +52,21 @@ func mosquitto(ctx context.Context, path string) (candidate, error) {
 	if err != nil {
 		return candidate{}, err
 	}
+	with := func(parts ...string) setup {
+		return setup{
+			Command:  []string{path, "-c", "{dir}/broker.conf"},
+			Settings: strings.Join(parts, "") + fmt.Sprintf(mosquittoGlobal, me.Username),
+		}
+	}
 	return candidate{
-		Name:     mosquittoName,
-		Version:  versionOf(ctx, path, "-h"),
-		Command:  []string{path, "-c", "{dir}/broker.conf"},
-		Settings: fmt.Sprintf(mosquittoSettings, me.Username),
+		Name:    mosquittoName,
+		Version: versionOf(ctx, path, "-h"),
+		setup:   with(mosquittoPlain, mosquittoInMemory),
+		Modes: map[mode]setup{
+			secure:  with(mosquittoSecure, mosquittoInMemory),
+			web:     with(mosquittoWeb, mosquittoInMemory),
+			durable: with(mosquittoPlain, mosquittoDurable),
+		},
 	}, nil
 }
 
@@ -70,34 +87,29 @@ func wheelmq(ctx context.Context, command, loops, dir string) ([]candidate, erro
 		if i, err := strconv.Atoi(n); err != nil || i < 1 {
 			return nil, fmt.Errorf("-loops: %q is not a number of loops", n)
 		}
+		with := func(listen string, more ...string) setup {
+			return setup{Command: append(append(append([]string{}, args...), "--listen", listen, "--loops", n), more...)}
+		}
 		list = append(list, candidate{
 			Name:    wheelmqName + "/" + n,
 			Version: version,
-			Command: append(append([]string{}, args...), "--no-persistence", "--listen", "{address}", "--loops", n),
+			setup:   with("{address}"),
+			Modes: map[mode]setup{
+				secure:  with("tls://{address}", "--cert", "{cert}", "--key", "{key}"),
+				web:     with("ws://{address}/mqtt"),
+				durable: with("{address}", "--data-dir", "{dir}/data"),
+			},
 			targets: true,
 		})
 	}
 	return list, nil
 }
 
-// further is a broker given as name=command.
-func further(text string) (candidate, error) {
-	name, command, ok := strings.Cut(text, "=")
-	args := strings.Fields(command)
-	if !ok || name == "" || len(args) == 0 {
-		return candidate{}, fmt.Errorf("-broker %q: want name=command", text)
-	}
-	if !strings.Contains(command, "{port}") && !strings.Contains(command, "{address}") {
-		return candidate{}, fmt.Errorf("-broker %q: the command must contain {port} or {address}", text)
-	}
-	return candidate{Name: name, Command: args}, nil
-}
-
 // versionOf is the first line that the command prints, or "unknown".
-func versionOf(ctx context.Context, path, flag string) string {
+func versionOf(ctx context.Context, path string, args ...string) string {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	out, _ := exec.CommandContext(ctx, path, flag).CombinedOutput() // Mosquitto's help ends with status 3
+	out, _ := exec.CommandContext(ctx, path, args...).CombinedOutput() // Mosquitto's help ends with status 3
 	first, _, _ := strings.Cut(string(out), "\n")
 	if first = strings.TrimSpace(first); first != "" {
 		return first

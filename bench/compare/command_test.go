@@ -26,12 +26,44 @@ func TestCommand(t *testing.T) {
 	f(2, "", "flags only", "word")
 	f(2, "", "flags only", "-repeats", "0")
 	f(1, "", `no scenario "x"`, "-scenario", "cycles,x")
-	f(1, "", "neither", "-brokers", "emqx")
-	f(1, "", "no broker", "-brokers", "")
-	f(1, "", "name=command", "-brokers", "", "-broker", "x")
-	f(1, "", "{port}", "-brokers", "", "-broker", "x=run it")
-	f(1, "", "number of loops", "-brokers", "wheelmq", "-wheelmq", "true", "-loops", "1,0")
-	f(1, "!! cycles, x, repeat 1: FAILED: x: ended at once", "", "-smoke", "-scenario", "cycles", "-brokers", "", "-broker", "x=false {port}")
+	f(1, "", "neither", "-builtin", "emqx")
+	f(1, "", "no broker", "-builtin", "")
+	f(1, "", "number of loops", "-builtin", "wheelmq", "-wheelmq", "true", "-loops", "1,0")
+	file := func(text string) string {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "brokers.toml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	refused := func(want, text string) {
+		t.Helper()
+		f(1, "", want, "-builtin", "", "-brokers", file(text))
+	}
+	refused("no [[broker]]", "")
+	refused("expected", "[[broker")
+	refused("broker.colour is not known", "[[broker]]\ncolour = 'red'")
+	refused(`name "a b"`, "[[broker]]\nname = 'a b'")
+	refused("x: no command", "[[broker]]\nname = 'x'")
+	refused("neither {port} nor {address}", "[[broker]]\nname = 'x'\ncommand = ['run', 'it']")
+	refused("x, tls: neither", "[[broker]]\nname = 'x'\ncommand = ['x', '{port}']\n[broker.tls]\ncommand = ['x']")
+	refused("two brokers are called x", strings.Repeat("[[broker]]\nname = 'x'\ncommand = ['x', '{port}']\n", 2))
+	fails := file("[[broker]]\nname = 'x'\ncommand = ['false', '{port}']")
+	f(1, "!! cycles, x, repeat 1: FAILED: x: ended at once", "", "-smoke", "-scenario", "cycles", "-builtin", "", "-brokers", fails)
+}
+
+// The example is one that is understood.
+func TestExample(t *testing.T) {
+	list, err := further(t.Context(), "brokers.toml")
+	if err != nil || len(list) != 4 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	flashmq := list[1]
+	tls, ok := flashmq.in(secure)
+	if _, on := flashmq.in(durable); !ok || on || tls.Command[0] != "flashmq" || !strings.Contains(tls.Settings, "{cert}") {
+		t.Errorf("%+v", flashmq)
+	}
 }
 
 func TestScenarios(t *testing.T) {
@@ -63,7 +95,7 @@ func metricsText(metrics []metric) string {
 
 func TestReport(t *testing.T) {
 	p := plan{
-		scenarios:  []scenario{{name: "one", about: "a scenario", columns: []metric{cpu, rate}, reference: 14, checks: []check{{cpu, atMostRatio, 0.5}}}},
+		scenarios:  []scenario{{name: "one", mode: plain, about: "a scenario", columns: []metric{cpu, rate}, reference: 14, checks: []check{{cpu, atMostRatio, 0.5}}}},
 		candidates: []candidate{{Name: "ref"}, {Name: "own", targets: true}},
 		repeats:    2, timing: timing{Duration: time.Second},
 	}
@@ -97,6 +129,24 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	page := filepath.Join(t.TempDir(), "page.html")
+	inPage := func(contains ...string) {
+		t.Helper()
+		var out bytes.Buffer
+		if status := command(t.Context(), []string{"-table", path, "-report", page}, "", &out, &out); status != 0 {
+			t.Fatalf("status %d: %s", status, out.String())
+		}
+		html, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range contains {
+			if !strings.Contains(string(html), text) {
+				t.Errorf("no %q in the page", text)
+			}
+		}
+	}
+	inPage("own against ref", "1 runs failed", "DUPLICATE 7", `<small class="fast">× 0.2</small>`, "a scenario")
 	var back report
 	if err := json.Unmarshal(b, &back); err != nil {
 		t.Fatal(err)

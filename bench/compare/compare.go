@@ -24,6 +24,7 @@ func (r run) flawed() bool { return r.Error != "" || r.Lost+r.Duplicate+r.Late+r
 type plan struct {
 	scenarios  []scenario
 	candidates []candidate
+	stand      stand
 	repeats    int
 	timing     timing
 	progress   io.Writer
@@ -38,6 +39,9 @@ func (p plan) execute(ctx context.Context) ([]run, error) {
 	for _, s := range p.scenarios {
 		for repeat := range p.repeats {
 			for _, c := range p.candidates {
+				if _, ok := c.in(s.mode); !ok {
+					continue
+				}
 				r := p.once(ctx, s, c)
 				if err := ctx.Err(); err != nil {
 					return runs, err
@@ -54,7 +58,7 @@ func (p plan) execute(ctx context.Context) ([]run, error) {
 // once starts the broker, runs the scenario, and stops the broker.
 func (p plan) once(ctx context.Context, s scenario, c candidate) run {
 	r := run{Scenario: s.name, Broker: c.Name}
-	ctx, cancel := context.WithTimeout(ctx, p.timing.Warmup+p.timing.Duration+p.timing.Settle+runTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timing.Warmup+p.timing.Duration+p.timing.Settle+runTimeout+startTimeout)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "compare")
 	if err != nil {
@@ -62,7 +66,7 @@ func (p plan) once(ctx context.Context, s scenario, c candidate) run {
 		return r
 	}
 	defer os.RemoveAll(dir)
-	broker, err := c.start(ctx, dir)
+	broker, err := p.stand.start(ctx, c, s.mode, dir)
 	if err != nil {
 		r.Error = err.Error()
 		return r

@@ -2,6 +2,7 @@ package compare
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -17,11 +18,11 @@ import (
 // options are the command line.
 type options struct {
 	scenario  string
-	brokers   string
+	builtin   string
 	mosquitto string
 	wheelmq   string
 	loops     string
-	further   []string
+	brokers   string
 	repeats   int
 	timing    timing
 	smoke     bool
@@ -29,6 +30,7 @@ type options struct {
 	json      string
 	table     string
 	readme    string
+	report    string
 }
 
 // Command is the whole program, without its name in args; it returns the exit
@@ -46,7 +48,7 @@ func command(ctx context.Context, args []string, own string, stdout, stderr io.W
 		return 2
 	}
 	if o.table != "" {
-		if err := writeTable(o.table, o.readme, stdout); err != nil {
+		if err := show(o, stdout); err != nil {
 			fmt.Fprintln(stderr, "compare:", err)
 			return 1
 		}
@@ -54,7 +56,7 @@ func command(ctx context.Context, args []string, own string, stdout, stderr io.W
 	}
 	if o.list {
 		for _, s := range scenarios {
-			fmt.Fprintf(stdout, "%-22s %s\n", s.name, s.about)
+			fmt.Fprintf(stdout, "%-24s %s\n", s.name, s.about)
 		}
 		return 0
 	}
@@ -74,14 +76,11 @@ func parseOptions(args []string, own string, stderr io.Writer) (options, error) 
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&o.scenario, "scenario", "", "names of scenarios, separated by commas (all)")
-	f.StringVar(&o.brokers, "brokers", mosquittoName+","+wheelmqName, "which of mosquitto and wheelmq to start")
+	f.StringVar(&o.builtin, "builtin", mosquittoName+","+wheelmqName, "which of mosquitto and wheelmq to start")
+	f.StringVar(&o.brokers, "brokers", "", "a file that names further brokers, as bench/compare/brokers.toml does")
 	f.StringVar(&o.mosquitto, "mosquitto", "", "path of Mosquitto (looked for)")
 	f.StringVar(&o.wheelmq, "wheelmq", own, "WheelMQ's command, --listen and --loops are appended (\"\": cmd/wheelmq is built)")
 	f.StringVar(&o.loops, "loops", "1", "WheelMQ's numbers of loops, separated by commas, each a broker of its own")
-	f.Func("broker", "a further broker: name=command with {port}, {address} or {dir}; may repeat", func(s string) error {
-		o.further = append(o.further, s)
-		return nil
-	})
 	f.IntVar(&o.repeats, "repeats", 3, "runs of each broker in each scenario")
 	f.DurationVar(&o.timing.Duration, "duration", 5*time.Second, "measured window of a run")
 	f.DurationVar(&o.timing.Warmup, "warmup", time.Second, "before the window")
@@ -90,6 +89,7 @@ func parseOptions(args []string, own string, stderr io.Writer) (options, error) 
 	f.BoolVar(&o.smoke, "smoke", false, "one short run of each, to see that all works")
 	f.BoolVar(&o.list, "list", false, "print the scenarios")
 	f.StringVar(&o.json, "json", "", "write all figures and runs to this file")
+	f.StringVar(&o.report, "report", "", "write a page with all figures to this file; with -table, of those")
 	f.StringVar(&o.table, "table", "", "measure nothing: print the table of a file that -json wrote, in Markdown")
 	f.StringVar(&o.readme, "readme", "", "with -table: put the table into this file, between its marks")
 	if err := f.Parse(args); err != nil {
@@ -122,6 +122,12 @@ func compare(ctx context.Context, o options, stdout, stderr io.Writer) (bool, er
 	if p.candidates, err = o.candidates(ctx, dir); err != nil {
 		return false, err
 	}
+	if p.stand, err = newStand(dir); err != nil {
+		return false, err
+	}
+	if err := p.stand.cores.apply(); err != nil {
+		return false, err
+	}
 	runs, stopped := p.execute(ctx)
 	r := newReport(p, runs, o.smoke)
 	r.print(stdout)
@@ -131,16 +137,44 @@ func compare(ctx context.Context, o options, stdout, stderr io.Writer) (bool, er
 	if o.json != "" {
 		err = r.write(o.json)
 	}
+	if o.report != "" {
+		err = errors.Join(err, r.writePage(o.report))
+	}
 	return len(r.flawed()) > 0, err
+}
+
+// newStand prepares what all runs have in common, with its files in dir.
+func newStand(dir string) (t stand, err error) {
+	cores, err := usableCores()
+	if err != nil {
+		return t, err
+	}
+	t.cores = part(cores)
+	t.certificate, err = newCertificate(dir)
+	return t, err
+}
+
+// show measures nothing: it makes table and page of figures that are kept.
+func show(o options, stdout io.Writer) error {
+	r, err := readReport(o.table)
+	if err != nil {
+		return err
+	}
+	if o.report != "" {
+		if err := r.writePage(o.report); err != nil {
+			return err
+		}
+	}
+	return r.writeTable(o.readme, stdout)
 }
 
 // candidates are the brokers to start; the first one is the reference.
 func (o options) candidates(ctx context.Context, dir string) ([]candidate, error) {
-	names := strings.Split(o.brokers, ",")
+	names := strings.Split(o.builtin, ",")
 	var list []candidate
 	for _, name := range names {
 		if name != mosquittoName && name != wheelmqName && name != "" {
-			return nil, fmt.Errorf("-brokers: %q is neither %s nor %s", name, mosquittoName, wheelmqName)
+			return nil, fmt.Errorf("-builtin: %q is neither %s nor %s", name, mosquittoName, wheelmqName)
 		}
 	}
 	if slices.Contains(names, mosquittoName) {
@@ -157,15 +191,22 @@ func (o options) candidates(ctx context.Context, dir string) ([]candidate, error
 		}
 		list = append(list, built...)
 	}
-	for _, text := range o.further {
-		c, err := further(text)
+	if o.brokers != "" {
+		more, err := further(ctx, o.brokers)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, c)
+		list = append(list, more...)
 	}
 	if len(list) == 0 {
 		return nil, fmt.Errorf("no broker to start")
+	}
+	seen := map[string]bool{}
+	for _, c := range list {
+		if seen[c.Name] {
+			return nil, fmt.Errorf("two brokers are called %s", c.Name)
+		}
+		seen[c.Name] = true
 	}
 	return list, nil
 }

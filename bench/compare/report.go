@@ -1,40 +1,33 @@
 package compare
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
+	pages "github.com/wheelmq/wheelmq/bench/report"
 )
 
 // A report is all that a comparison found, as it is written in JSON.
 type report struct {
-	Made       time.Time   `json:"made"`
-	Commit     string      `json:"commit"`
-	Machine    machine     `json:"machine"`
-	Smoke      bool        `json:"smoke"` // too short to mean anything
-	Repeats    int         `json:"repeats"`
-	Timing     timing      `json:"timing"`
-	Reference  string      `json:"reference"`
-	Candidates []candidate `json:"brokers"`
-	Summaries  []summary   `json:"scenarios"`
-}
-
-type machine struct {
-	Processor string `json:"processor"`
-	Cores     int    `json:"cores"`
-	Kernel    string `json:"kernel"`
-	Go        string `json:"go"`
+	Made       time.Time     `json:"made"`
+	Commit     string        `json:"commit"`
+	Machine    pages.Machine `json:"machine"`
+	Pinning    string        `json:"pinning,omitempty"`
+	Command    []string      `json:"command,omitempty"` // that made it
+	Smoke      bool          `json:"smoke"`             // too short to mean anything
+	Repeats    int           `json:"repeats"`
+	Timing     timing        `json:"timing"`
+	Reference  string        `json:"reference"`
+	Candidates []candidate   `json:"brokers"`
+	Summaries  []summary     `json:"scenarios"`
 }
 
 // A summary is one scenario of a report.
@@ -51,13 +44,14 @@ type summary struct {
 // A row is one broker in one scenario: medians, and ratios to the reference broker.
 type row struct {
 	Broker  string            `json:"broker"`
+	Absent  bool              `json:"absent,omitempty"` // it has no setup for this scenario
 	Figures map[metric]spread `json:"figures"`
 	Ratios  map[metric]spread `json:"ratios"`
 }
 
 func newReport(p plan, runs []run, smoke bool) report {
 	r := report{
-		Made: time.Now().UTC(), Commit: commit(), Machine: thisMachine(), Smoke: smoke,
+		Made: time.Now().UTC(), Commit: commit(), Machine: pages.ThisMachine(), Pinning: p.stand.cores.String(), Command: os.Args, Smoke: smoke,
 		Repeats: p.repeats, Timing: p.timing, Reference: p.candidates[0].Name, Candidates: p.candidates,
 	}
 	for _, s := range p.scenarios {
@@ -71,7 +65,8 @@ func summarize(s scenario, candidates []candidate, runs []run, smoke bool) summa
 	sum := summary{Name: s.name, About: s.about, Reference: s.reference, Columns: s.columns, Runs: runs}
 	reference := candidates[0].Name
 	for _, c := range candidates {
-		line := row{Broker: c.Name, Figures: map[metric]spread{}, Ratios: map[metric]spread{}}
+		_, has := c.in(s.mode)
+		line := row{Broker: c.Name, Absent: !has, Figures: map[metric]spread{}, Ratios: map[metric]spread{}}
 		for _, m := range s.columns {
 			if v, ok := figure(runs, c.Name, m); ok {
 				line.Figures[m] = v
@@ -82,7 +77,7 @@ func summarize(s scenario, candidates []candidate, runs []run, smoke bool) summa
 		}
 		sum.Rows = append(sum.Rows, line)
 		for _, check := range s.checks {
-			if c.targets && !smoke {
+			if c.targets && has && !smoke {
 				sum.Verdicts = append(sum.Verdicts, check.judge(runs, c.Name, reference))
 			}
 		}
@@ -110,6 +105,7 @@ func (r report) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%s, %d cores, Linux %s, %s, commit %s, %s\n", r.Machine.Processor, r.Machine.Cores,
 		r.Machine.Kernel, r.Machine.Go, r.Commit, r.Made.Format(time.DateOnly))
+	fmt.Fprintf(w, "%s\n", r.Pinning)
 	for _, c := range r.Candidates {
 		fmt.Fprintf(w, "%s: %s\n", c.Name, cmp.Or(c.Version, strings.Join(c.Command, " ")))
 	}
@@ -182,7 +178,7 @@ func (l row) cell(m metric) string {
 // format prints a figure with as many digits as mean something.
 func format(m metric, v float64) string {
 	switch m {
-	case cpu, generator, other:
+	case cpu, storeCPU, generator, other:
 		return fmt.Sprintf("%.2f", v)
 	case rss:
 		return fmt.Sprintf("%.1fM", v/(1<<20))
@@ -206,20 +202,4 @@ func commit() string {
 		return "unknown"
 	}
 	return strings.TrimSpace(string(out))
-}
-
-func thisMachine() machine {
-	m := machine{Processor: "unknown", Cores: runtime.NumCPU(), Kernel: "unknown", Go: runtime.Version()}
-	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		m.Kernel = unix.ByteSliceToString(name.Release[:])
-	}
-	info, _ := os.ReadFile("/proc/cpuinfo") // without it the processor stays unknown
-	for line := range bytes.Lines(info) {
-		if key, value, ok := bytes.Cut(line, []byte(":")); ok && string(bytes.TrimSpace(key)) == "model name" {
-			m.Processor = string(bytes.TrimSpace(value))
-			break
-		}
-	}
-	return m
 }

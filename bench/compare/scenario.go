@@ -3,6 +3,7 @@ package compare
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -13,11 +14,13 @@ import (
 type metric string
 
 const (
-	cpu       metric = "cpu_us"           // broker's CPU time per delivered message, connection or cycle
-	rate      metric = "per_second"       // delivered messages, connections or cycles
-	p50       metric = "p50_us"           // latency
-	p99       metric = "p99_us"           //
-	p999      metric = "p999_us"          //
+	cpu       metric = "cpu_us"        // broker's CPU time per delivered message, connection or cycle
+	rate      metric = "per_second"    // delivered messages, connections or cycles
+	p50       metric = "p50_us"        // latency
+	p99       metric = "p99_us"        //
+	p999      metric = "p999_us"       //
+	storeCPU  metric = "stored_cpu_us" // broker's CPU time per message that is queued or retained
+	storeRate metric = "stored_per_second"
 	memory    metric = "connection_bytes" // growth of the broker's resident set per connection
 	rss       metric = "rss_bytes"        // broker's resident set at the end of the window
 	generator metric = "generator_cores"  // CPU time per time
@@ -52,6 +55,7 @@ const drain = 10 * time.Second
 type scenario struct {
 	name    string
 	about   string
+	mode    mode
 	columns []metric
 	// reference is what Mosquitto 2.0.11 needed for the first column on a quiet machine like the
 	// one the targets were set on; 0: not known. It tells how far this machine is from that one.
@@ -65,6 +69,7 @@ var (
 	cycleColumns   = []metric{cpu, rate, rss, generator, other}
 	idleColumns    = []metric{memory, rss, generator, other}
 	burstColumns   = []metric{cpu, rate, rss, generator, other}
+	storedColumns  = []metric{storeCPU, storeRate, cpu, rate, rss, generator, other}
 )
 
 // batching are the checks of a scenario in which messages can leave a broker together.
@@ -99,33 +104,75 @@ var scenarios = []scenario{
 	messages("large-4", "4 pairs, 64 KiB each, QoS 0, 2 in flight each", 0, nil,
 		load.Messages{Publishers: 4, Subscribers: 4, Window: 2, Payload: 64 << 10}),
 	{
-		name: "retained100k", about: "a new subscriber asks for 100,000 retained messages",
-		columns: burstColumns, work: burst(func(t timing) load.Workload {
-			return &load.Retained{Messages: scaled(100_000, t), Subscribers: 1, Payload: payloadBytes}
-		}),
+		name: "retained100k", mode: plain, about: "a new subscriber asks for 100,000 retained messages",
+		columns: storedColumns, work: burst(retained),
 	},
 	{
-		name: "replay10k", about: "10,000 clients come back to 100 queued messages each, QoS 1",
-		columns: burstColumns, work: burst(func(t timing) load.Workload {
-			return &load.Replay{Sessions: scaled(10_000, t), Queued: 100, Payload: payloadBytes}
-		}),
+		name: "replay10k", mode: plain, about: "10,000 clients come back to 100 queued messages each, QoS 1",
+		columns: storedColumns, work: burst(replay),
 	},
 	{
-		name: "connect10k", about: "10,000 clients connect and subscribe as fast as they can",
+		name: "connect10k", mode: plain, about: "10,000 clients connect and subscribe as fast as they can",
 		columns: burstColumns, work: burst(func(t timing) load.Workload {
 			return &load.Connections{Count: scaled(10_000, t), Filters: 1, KeepAlive: 60}
 		}),
 	},
 	{
-		name: "idle15000", about: "connections with one subscription each, nothing sent",
-		columns: idleColumns, checks: []check{{memory, atMost, 1.2 * 1024}}, work: idle,
+		name: "idle15000", mode: plain, about: "connections with one subscription each, nothing sent",
+		columns: idleColumns, checks: []check{{memory, atMost, 1.2 * 1024}}, work: idleOf(math.MaxInt),
 	},
 	{
-		name: "cycles", about: "50 clients connect, subscribe, disconnect, again",
+		name: "cycles", mode: plain, about: "50 clients connect, subscribe, disconnect, again",
 		columns: cycleColumns, checks: []check{{cpu, atMostRatio, 0.8}}, work: burst(func(t timing) load.Workload {
 			return &load.Cycles{Count: 50, Warmup: t.Warmup, Duration: t.Duration}
 		}),
 	},
+
+	messages("pairs100-qos0-w64", "100 pairs, QoS 0, 64 in flight each", 0, nil, pairs(100, 0, 64, 0)).over(secure),
+	messages("rate20k-50pairs-qos0", "50 pairs, QoS 0, 20,000 a second in all", 0, nil, pairs(50, 0, 1000, 20_000)).over(secure),
+	messages("large-4", "4 pairs, 64 KiB each, QoS 0, 2 in flight each", 0, nil,
+		load.Messages{Publishers: 4, Subscribers: 4, Window: 2, Payload: 64 << 10}).over(secure),
+	scenario{
+		name: "connect2k", about: "2,000 clients connect and subscribe as fast as they can",
+		columns: cycleColumns, work: burst(func(t timing) load.Workload {
+			return &load.Connections{Count: scaled(2_000, t), Filters: 1, KeepAlive: 60}
+		}),
+	}.over(secure),
+	scenario{name: "idle5000", about: "5,000 connections with one subscription each, nothing sent", columns: idleColumns, work: idleOf(5000)}.over(secure),
+
+	messages("pairs100-qos0-w64", "100 pairs, QoS 0, 64 in flight each", 0, nil, pairs(100, 0, 64, 0)).over(web),
+	messages("rate20k-50pairs-qos0", "50 pairs, QoS 0, 20,000 a second in all", 0, nil, pairs(50, 0, 1000, 20_000)).over(web),
+	scenario{name: "idle5000", about: "5,000 connections with one subscription each, nothing sent", columns: idleColumns, work: idleOf(5000)}.over(web),
+
+	scenario{
+		name: "retained100k", about: "100,000 retained messages are stored, then a new subscriber asks for them",
+		columns: storedColumns, work: burst(retained),
+	}.over(durable),
+	scenario{
+		name: "replay10k", about: "100 messages are queued for each of 10,000 absent clients, QoS 1, which then come back",
+		columns: storedColumns, work: burst(replay),
+	}.over(durable),
+}
+
+// suffixes are what a mode adds to the names and descriptions of scenarios.
+var suffixes = map[mode]struct{ name, about string }{
+	secure:  {"-tls", "; TLS 1.3"},
+	web:     {"-ws", "; WebSocket"},
+	durable: {"-durable", "; persistence on"},
+}
+
+// over is the scenario in another mode.
+func (s scenario) over(m mode) scenario {
+	s.mode, s.name, s.about = m, s.name+suffixes[m].name, s.about+suffixes[m].about
+	return s
+}
+
+func retained(t timing) load.Workload {
+	return &load.Retained{Messages: scaled(100_000, t), Subscribers: 1, Payload: payloadBytes}
+}
+
+func replay(t timing) load.Workload {
+	return &load.Replay{Sessions: scaled(10_000, t), Queued: 100, Payload: payloadBytes}
 }
 
 // payloadBytes is the payload of every message that has no other.
@@ -149,7 +196,7 @@ func messages(name, about string, reference float64, checks []check, w load.Mess
 		w.Warmup, w.Duration = t.Warmup, t.Duration
 		return measure(ctx, b, &w)
 	}
-	return scenario{name: name, about: about, columns: messageColumns, reference: reference, checks: checks, work: work}
+	return scenario{name: name, about: about, mode: plain, columns: messageColumns, reference: reference, checks: checks, work: work}
 }
 
 // burst is a workload that ends when its work is done.
@@ -166,6 +213,10 @@ func measure(ctx context.Context, b load.Broker, w load.Workload) (outcome, erro
 	o := usage(r.Usage)
 	o.Lost, o.Duplicate, o.Late, o.Failed = r.Lost, r.Duplicate, r.Late, r.Failed
 	o.Values[cpu], o.Values[rate] = r.CPUPerUnit(), r.PerSecond()
+	if u := r.Storing; u != nil && r.Sent > 0 {
+		o.Values[storeCPU] = float64(u.BrokerCPU) / 1e3 / float64(r.Sent)
+		o.Values[storeRate] = float64(r.Sent) / u.Elapsed.Seconds()
+	}
 	if r.Latency.Count > 0 {
 		o.Values[p50], o.Values[p99], o.Values[p999] = r.Latency.Microseconds(50), r.Latency.Microseconds(99), r.Latency.Microseconds(99.9)
 	}
@@ -175,16 +226,19 @@ func measure(ctx context.Context, b load.Broker, w load.Workload) (outcome, erro
 	return o, nil
 }
 
-func idle(ctx context.Context, b load.Broker, t timing) (outcome, error) {
-	w := load.Connections{Count: t.Idle, Filters: 1, KeepAlive: 60, Settle: t.Settle}
-	r, err := w.Run(ctx, b, nil)
-	if err != nil {
-		return outcome{}, err
+// idleOf is the memory of so many connections, or of fewer where the run says so.
+func idleOf(count int) func(context.Context, load.Broker, timing) (outcome, error) {
+	return func(ctx context.Context, b load.Broker, t timing) (outcome, error) {
+		w := load.Connections{Count: min(t.Idle, count), Filters: 1, KeepAlive: 60, Settle: t.Settle}
+		r, err := w.Run(ctx, b, nil)
+		if err != nil {
+			return outcome{}, err
+		}
+		o := usage(r.Usage)
+		o.Failed = r.Failed
+		o.Values[memory] = r.ConnectionBytes
+		return o, nil
 	}
-	o := usage(r.Usage)
-	o.Failed = r.Failed
-	o.Values[memory] = r.ConnectionBytes
-	return o, nil
 }
 
 func usage(u load.Usage) outcome {

@@ -51,7 +51,7 @@ func (r report) markdown() string {
 	for _, s := range r.Summaries {
 		for _, m := range s.Columns {
 			name, ok := tableNames[m]
-			if !ok || (m == p50 || m == p99 || m == p999) && !strings.Contains(s.Name, "rate") {
+			if !ok || isLatency(m) && !strings.HasPrefix(s.Name, "rate") {
 				continue
 			}
 			fmt.Fprintf(&b, "| %s | %s |", s.About, name)
@@ -71,10 +71,13 @@ func (r report) markdown() string {
 
 // tableNames are the figures that the table shows.
 var tableNames = map[metric]string{
-	cpu: "CPU µs each", rate: "per second", p50: "p50 µs", p99: "p99 µs", p999: "p99.9 µs", memory: "bytes per connection",
+	storeCPU: "CPU µs each, stored", storeRate: "stored per second", cpu: "CPU µs each", rate: "per second", p50: "p50 µs", p99: "p99 µs", p999: "p99.9 µs", memory: "bytes per connection",
 }
 
 func (l row) tableCell(m metric) string {
+	if l.Absent {
+		return "–"
+	}
 	v, ok := l.Figures[m]
 	if !ok {
 		return "failed"
@@ -86,12 +89,8 @@ func (l row) tableCell(m metric) string {
 	return text
 }
 
-// writeTable prints the table of a report, or puts it into a document.
-func writeTable(path, document string, w io.Writer) error {
-	r, err := readReport(path)
-	if err != nil {
-		return err
-	}
+// writeTable prints the table, or puts it into a document.
+func (r report) writeTable(document string, w io.Writer) error {
 	if document == "" {
 		_, err := io.WriteString(w, r.markdown())
 		return err

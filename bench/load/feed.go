@@ -38,6 +38,19 @@ func (f *feed) start(count int, appendPacket func(dst []byte, k uint64, packetID
 	f.open = make([]bool, f.window+1)
 }
 
+// measure is run with what it costs.
+func (f *feed) measure(ctx context.Context) (*Usage, error) {
+	begin, err := readMeter(f.driver.broker.PID)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.run(ctx); err != nil {
+		return nil, err
+	}
+	u, err := usageSince(begin, f.driver.broker.PID)
+	return &u, err
+}
+
 // run publishes all messages; it fails when none is acknowledged for stallTimeout.
 func (f *feed) run(ctx context.Context) error {
 	last, at := uint64(0), f.driver.now()

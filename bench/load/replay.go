@@ -153,7 +153,7 @@ func (r *replayRun) queue(ctx context.Context, res *Result) error {
 		s := stamp{run: r.run, publisher: uint32(k % sessions), sequence: uint32(k / sessions)}
 		return frames[k%sessions].append(dst, packetID, s)
 	})
-	if err := r.feed.run(ctx); err != nil {
+	if res.Storing, err = r.feed.measure(ctx); err != nil {
 		return err
 	}
 	res.QueuedBytes, err = r.growth(res.BaseRSS, r.Sessions*r.Queued)

@@ -21,11 +21,12 @@ type Result struct {
 	Late      uint64 `json:"late"`      // deliveries out of order
 	Failed    uint64 `json:"failed"`    // connections that failed, pings without an answer
 
-	Open            int           `json:"open"`             // connections at the end
-	Opening         time.Duration `json:"opening_ns"`       // from the first connect to the last SUBACK
-	BaseRSS         int64         `json:"base_rss_bytes"`   // broker's, before the first connection
-	ConnectionBytes float64       `json:"connection_bytes"` // growth of the broker's resident set per connection; 0: not measured
-	QueuedBytes     float64       `json:"queued_bytes"`     // the same per queued or retained message
+	Open            int           `json:"open"`              // connections at the end
+	Opening         time.Duration `json:"opening_ns"`        // from the first connect to the last SUBACK
+	BaseRSS         int64         `json:"base_rss_bytes"`    // broker's, before the first connection
+	ConnectionBytes float64       `json:"connection_bytes"`  // growth of the broker's resident set per connection; 0: not measured
+	QueuedBytes     float64       `json:"queued_bytes"`      // the same per queued or retained message
+	Storing         *Usage        `json:"storing,omitempty"` // while the broker takes what it has to queue or retain, Sent messages with QoS 1
 
 	Hold        *Usage  `json:"hold,omitempty"` // while connections only keep alive
 	HoldLatency Latency `json:"hold_latency"`   // of PINGREQ to PINGRESP then

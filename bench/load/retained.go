@@ -88,7 +88,7 @@ func (r *retainedRun) measure(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	r.enter(Preparing, 0)
-	if err := r.store(ctx, r.Payload); err != nil {
+	if res.Storing, err = r.store(ctx, r.Payload); err != nil {
 		return nil, err
 	}
 	res.Sent = uint64(r.Messages)
@@ -110,7 +110,7 @@ func (r *retainedRun) measure(ctx context.Context) (*Result, error) {
 	for i := range r.Subscribers {
 		r.closeConn(r.conns[1+i]) // else it gets the removals
 	}
-	if err := r.store(ctx, 0); err != nil {
+	if _, err := r.store(ctx, 0); err != nil {
 		return nil, fmt.Errorf("removing the retained messages below load/%x: %w", r.run, err)
 	}
 	r.finish(res)
@@ -119,7 +119,7 @@ func (r *retainedRun) measure(ctx context.Context) (*Result, error) {
 }
 
 // store publishes each retained message with so many bytes; 0 removes it.
-func (r *retainedRun) store(ctx context.Context, payload int) error {
+func (r *retainedRun) store(ctx context.Context, payload int) (*Usage, error) {
 	zero := make([]byte, payload)
 	r.feed.start(r.Messages, func(dst []byte, k uint64, packetID uint16) []byte {
 		topicName := fmt.Sprintf("load/%x/retained/%03d/%03d", r.run, k/1000, k%1000)
@@ -134,7 +134,7 @@ func (r *retainedRun) store(ctx context.Context, payload int) error {
 		}
 		return dst
 	})
-	return r.feed.run(ctx)
+	return r.feed.measure(ctx)
 }
 
 // ask subscribes and waits until all is there, or nothing more comes.

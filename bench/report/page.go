@@ -27,6 +27,13 @@ var functions = template.FuncMap{
 
 var page = template.Must(template.New("page").Funcs(functions).Parse(pageText))
 
+// NewPage makes a template of another kind of page; text may use the templates "head", with the title as its value, and
+// "foot", and the functions join (a command that can be pasted) and when. It panics where text is no template, and is to be
+// called before the first page is written, as the value of a variable.
+func NewPage(text string) *template.Template {
+	return template.Must(template.Must(page.Clone()).Parse(text))
+}
+
 // A Tile is a figure at the head of a page.
 type Tile struct{ Name, Value, Note string }
 

@@ -121,6 +121,10 @@ func (r *Run) Figures() []Line {
 	f(known, "broker's CPU", fmt.Sprintf("%.2f cores", x.Cores(x.BrokerCPU)))
 	f(known, "broker's memory", Bytes(float64(x.BrokerRSS)))
 	f(x.ConnectionBytes > 0, "memory per connection", Bytes(x.ConnectionBytes))
+	if x.Storing != nil {
+		f(true, "stored per second", Count(float64(x.Sent)/x.Storing.Elapsed.Seconds()))
+		f(known, "broker's CPU time per stored message", Duration(time.Duration(float64(x.Storing.BrokerCPU)/float64(max(1, x.Sent)))))
+	}
 	f(x.QueuedBytes > 0, "memory per stored message", Bytes(x.QueuedBytes))
 	f(x.Opening > 0, "connecting", fmt.Sprintf("%s connections in %s", Count(float64(x.Open)), Duration(x.Opening)))
 	if x.Hold != nil {

@@ -50,7 +50,7 @@ var arrows = map[string][]string{
 	"cmd/internal/config": {"engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "codec", "router"}, // router: names of strategies
 	"bench/load":          {},
 	"bench/report":        {"bench/load"},
-	"bench/compare":       {"bench/load"},
+	"bench/compare":       {"bench/load", "bench/report"},
 }
 
 // fences is which packages may use which dependency, tests included. A dependency is named by the start of its import
@@ -73,6 +73,7 @@ var fences = map[string][]string{
 	"github.com/xdg-go/scram":                 {"engine/auth"},
 	"github.com/xdg-go/stringprep":            {"engine/auth"}, // part of SCRAM
 	"github.com/coreos/go-systemd/v22":        {"cmd/wheelmq"},
+	"github.com/BurntSushi/toml":              {"bench/compare"},
 	"github.com/spf13/cobra":                  {"cmd/wheelmq"},
 	"github.com/spf13/pflag":                  {"cmd/wheelmq"},
 	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e", "engine"}, // engine: its examples
