@@ -20,7 +20,7 @@ import (
 // A File is what a configuration says, with defaults where it says nothing.
 // Reader, environment, schema, show and init are all made from these fields:
 // the tag key is the name, doc what people read, enum the words that it may be,
-// min and max its bounds.
+// min and max its bounds, required that its section is nothing without it.
 type File struct {
 	Listeners []Listener `key:"listeners" doc:"the doors by which clients come in; replaces the default, port 1883 of the loopback addresses"`
 	Login     []Method   `key:"authentication" doc:"who else decides who comes in, in this order, before users; for listeners that say nothing of their own"`
@@ -37,7 +37,7 @@ type File struct {
 // A Listener is one door.
 type Listener struct {
 	Name             string       `key:"name" doc:"in logs and figures; default: the address"`
-	Address          string       `key:"address" doc:"host:port, :port for every address, or unix:PATH"`
+	Address          string       `key:"address" doc:"host:port, :port for every address, or unix:PATH" required:"true"`
 	Anonymous        bool         `key:"anonymous" doc:"clients without a user name may come in"`
 	Sys              bool         `key:"sys" doc:"clients may read $SYS where no rights decide"`
 	MaxConnections   engine.Limit `key:"max_connections" doc:"by this listener"`
@@ -68,8 +68,8 @@ type TLS struct {
 
 // A Certificate is a certificate and its key.
 type Certificate struct {
-	Certificate Path `key:"certificate" doc:"PEM file with the certificate and its chain"`
-	Key         Path `key:"key" doc:"PEM file with its key"`
+	Certificate Path `key:"certificate" doc:"PEM file with the certificate and its chain" required:"true"`
+	Key         Path `key:"key" doc:"PEM file with its key" required:"true"`
 }
 
 // WebSocket is how MQTT inside WebSocket is served.

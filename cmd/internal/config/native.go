@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,8 @@ import (
 
 const (
 	maxFileBytes = 1 << 20
-	maxElements  = 1000 // of a list
+	maxElements  = 1000    // of a list
+	maxValues    = 100_000 // in all: aliases make few bytes many values
 )
 
 // A Native is a configuration with where each value came from.
@@ -72,6 +74,8 @@ type decoder struct {
 	out  *Native
 	name string // of the file
 	errs []error
+
+	values int // looked at
 }
 
 func (d *decoder) file(path string) error {
@@ -88,15 +92,32 @@ func (d *decoder) file(path string) error {
 	if len(text) > maxFileBytes {
 		return fmt.Errorf("configuration: %s: larger than %d bytes", path, maxFileBytes)
 	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(text, &root); err != nil {
-		return fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
-	}
-	if len(root.Content) == 0 {
+	documents := yaml.NewDecoder(bytes.NewReader(text))
+	var root, second yaml.Node
+	switch err := documents.Decode(&root); {
+	case errors.Is(err, io.EOF):
 		return nil // empty
+	case err != nil:
+		return syntaxError(path, err)
+	}
+	switch err := documents.Decode(&second); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		return syntaxError(path, err)
+	default:
+		return fmt.Errorf("%s:%d: a second document begins behind ---: want one", path, second.Line)
 	}
 	d.value(root.Content[0], reflect.ValueOf(d.out.File).Elem(), "", "")
 	return nil
+}
+
+// syntaxError says where the library found something that is not YAML.
+func syntaxError(path string, err error) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		return fmt.Errorf("%s:%s", path, rest)
+	}
+	return fmt.Errorf("%s: %s", path, text)
 }
 
 func (d *decoder) fail(n *yaml.Node, path, text string, args ...any) {
@@ -114,6 +135,12 @@ func (d *decoder) fail(n *yaml.Node, path, text string, args ...any) {
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, tag reflect.StructTag) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
+	}
+	if d.values++; d.values > maxValues {
+		if d.values == maxValues+1 {
+			d.fail(n, path, "more than %d values", maxValues)
+		}
+		return
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -233,7 +260,8 @@ const environmentPrefix = "WHEELMQ_"
 
 // environment takes WHEELMQ_SECTION__KEY=value; an element of a list is named
 // by its number. The value is YAML, so that a list can be given as [a, b].
-// Variables whose first word is no section are others' business.
+// Variables without __ whose word is no key are others' business: Kubernetes
+// sets WHEELMQ_PORT and the like where a service has the name.
 func (d *decoder) environment(list []string) {
 	list = slices.SortedFunc(slices.Values(list), func(a, b string) int { return strings.Compare(padded(a), padded(b)) })
 	for _, entry := range list {
@@ -243,7 +271,7 @@ func (d *decoder) environment(list []string) {
 			continue
 		}
 		parts := strings.Split(strings.ToLower(rest), "__")
-		if _, ok := fieldOf(reflect.TypeFor[File](), parts[0]); !ok {
+		if _, ok := fieldOf(reflect.TypeFor[File](), parts[0]); !ok && len(parts) == 1 {
 			continue
 		}
 		d.name = name

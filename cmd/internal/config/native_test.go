@@ -167,7 +167,11 @@ func TestNativeMistakes(t *testing.T) {
 	f("loops: 1\nloops: 2", "loops is said twice")
 	f("loops: [1]", "want one value")
 	f("a: b: c", "wheelmq.yaml: mapping values are not allowed")
+	f("loops: 1\nlog:\n  level: a: b", "wheelmq.yaml:3: mapping values are not allowed")
+	f("loops: 1\n---\nloops: 2", "wheelmq.yaml:2: a second document")
+	f("loops: 1\n---\na: b: c", "mapping values are not allowed")
 	f("# "+strings.Repeat("x", 1<<20), "larger than")
+	f("listeners: [&l {address: a, proxy: {trusted: ["+strings.Repeat("x,", 999)+"]}}"+strings.Repeat(",*l", 500)+"]", "more than 100000 values")
 	if _, err := Read(filepath.Join(t.TempDir(), "none.yaml"), nil); err == nil || !strings.Contains(err.Error(), "none.yaml") {
 		t.Error(err)
 	}
@@ -176,7 +180,7 @@ func TestNativeMistakes(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	n, err := readNative(t, "limits: {packet: 2MiB}\nloops: 2", "WHEELMQ_LIMITS__PACKET=3MiB", "WHEELMQ_LIMITS__QUEUE__OVERFLOW=reject",
 		"WHEELMQ_LISTENERS__1__ADDRESS=127.0.0.1:2", "WHEELMQ_LISTENERS__0__ADDRESS=127.0.0.1:1", "WHEELMQ_LISTENERS__0__WEBSOCKET__ORIGINS=[a, b]",
-		"WHEELMQ_E2E_BUILD=-race", "HOME=/x")
+		"WHEELMQ_E2E_BUILD=-race", "WHEELMQ_PORT=tcp://10.0.0.1:1883", "HOME=/x")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +197,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	for entry, want := range map[string]string{
 		"WHEELMQ_LIMITS__PAKET=1":             `WHEELMQ_LIMITS__PAKET: limits: unknown key "paket" (did you mean packet?)`,
+		"WHEELMQ_LIMIT__PACKET=1":             `WHEELMQ_LIMIT__PACKET: unknown key "limit" (did you mean limits?)`,
 		"WHEELMQ_LOOPS=x":                     `WHEELMQ_LOOPS: loops: "x"`,
 		"WHEELMQ_LOOPS__X=1":                  "has no",
 		"WHEELMQ_LISTENERS__5__ADDRESS=1":     "number of an element",

@@ -77,11 +77,15 @@ func scalar(v reflect.Value) string {
 }
 
 func (p *printer) line(indent, key string, v reflect.Value, path string) {
-	note := ""
-	if p.comment != nil {
-		note = "  # " + p.comment(path)
+	p.print("%s%s: %s%s\n", indent, key, scalar(v), p.note(path))
+}
+
+// note is the comment behind a value.
+func (p *printer) note(path string) string {
+	if p.comment == nil {
+		return ""
 	}
-	p.print("%s%s: %s%s\n", indent, key, scalar(v), note)
+	return "  # " + p.comment(path)
 }
 
 // section writes all keys of v.
@@ -103,9 +107,9 @@ func (p *printer) field(key string, v reflect.Value, path, indent string) {
 		p.print("%s%s:\n", indent, key)
 		p.section(v, path, indent+"  ")
 	case v.Kind() == reflect.Slice && v.Len() == 0:
-		p.print("%s%s: []\n", indent, key)
+		p.print("%s%s: []%s\n", indent, key, p.note(path))
 	case v.Kind() == reflect.Slice:
-		p.print("%s%s:\n", indent, key)
+		p.print("%s%s:%s\n", indent, key, p.note(path))
 		for i := range v.Len() {
 			p.element(v.Index(i), fmt.Sprintf("%s[%d]", path, i), indent, func(sub *printer, e reflect.Value, at string) {
 				sub.section(e, at, "")
@@ -237,7 +241,7 @@ func schemaOf(t reflect.Type, tag reflect.StructTag, doc string) map[string]any 
 	number := map[string]any{"type": "integer", "minimum": 1}
 	unbounded := map[string]any{"const": unlimited}
 	size := map[string]any{"type": "string", "pattern": `^[0-9]+ *([KMG]iB|[kMG]?B)?$`}
-	duration := map[string]any{"type": "string", "pattern": `^([0-9]+d)?([0-9.]+(ns|us|µs|ms|s|m|h))*$`}
+	duration := map[string]any{"type": "string", "pattern": `^([0-9]+d|([0-9]+d)?([0-9.]+(ns|us|µs|ms|s|m|h))+)$`}
 	seconds := map[string]any{"type": "number", "minimum": 0}
 	switch t.Name() {
 	case "Limit":
@@ -261,10 +265,16 @@ func schemaOf(t reflect.Type, tag reflect.StructTag, doc string) map[string]any 
 		s = schemaOf(t.Elem(), tag, doc)
 		s["type"] = []string{"object", "null"}
 	case reflect.Struct:
-		properties := map[string]any{}
+		properties, required := map[string]any{}, []string{}
 		for i := range t.NumField() {
 			f := t.Field(i)
 			properties[f.Tag.Get("key")] = schemaOf(f.Type, f.Tag, f.Tag.Get("doc"))
+			if _, ok := f.Tag.Lookup("required"); ok {
+				required = append(required, f.Tag.Get("key"))
+			}
+		}
+		if len(required) > 0 {
+			s["required"] = required
 		}
 		s["type"], s["properties"], s["additionalProperties"] = []string{"object", "null"}, properties, false
 	case reflect.Slice:

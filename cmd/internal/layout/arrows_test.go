@@ -82,6 +82,8 @@ var fences = map[string][]string{
 	"github.com/HdrHistogram/hdrhistogram-go": {"bench/load"},
 	"golang.org/x/crypto/argon2":              {"engine/auth"},
 	"golang.org/x/sys":                        {"cmd/wheelmq", "engine/internal/transport", "bench/load", "bench/report", "bench/compare"},
+
+	"github.com/santhosh-tekuri/jsonschema/v6": {"cmd/internal/config"}, // its tests
 }
 
 // topLevel is everything that may lie at the top of the module beside names that begin with a dot. bin is what make
