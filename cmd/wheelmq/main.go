@@ -47,6 +47,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitClean
 	}
 	var exit *exitError
+	if errors.As(err, &exit) && errors.Is(exit.err, errSilent) {
+		return exit.code
+	}
 	if errors.As(err, &exit) {
 		fmt.Fprintf(stderr, "wheelmq: %v\n", err)
 		return exit.code

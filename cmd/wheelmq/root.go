@@ -36,6 +36,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	root.SetVersionTemplate("{{.Version}}\n")
 	flags.register(root.Flags())
+	root.AddCommand(newPub(os.Stdin, stdout, stderr), newSub(os.Stdin, stdout, stderr), newRR(os.Stdin, stdout, stderr))
 	root.AddCommand(newPasswd(os.Stdin, stdout), newACL(stdout), newConfig(stdout), newBench(stdout, stderr))
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root

@@ -221,7 +221,7 @@ func (cn *conn) publish(flags uint8, body []byte) error {
 	if err != nil {
 		return err
 	}
-	m := &Message{Topic: name, Payload: slices.Clone(in.Payload), QoS: in.QoS, Retain: in.Retain, Dup: in.Dup}
+	m := &Message{Topic: name, Payload: slices.Clone(in.Payload), QoS: in.QoS, Retain: in.Retain, Dup: in.Dup, ID: in.PacketID}
 	if len(in.Properties) > 0 {
 		m.readProperties(in.Properties)
 	}

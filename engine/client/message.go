@@ -18,7 +18,8 @@ type Message struct {
 	Payload []byte
 	QoS     codec.QoS
 	Retain  bool
-	Dup     bool // of one that arrived
+	Dup     bool   // of one that arrived
+	ID      uint16 // packet identifier of one that arrived; 0 at QoS 0
 
 	// V5
 	Text            bool          // the payload is UTF-8 (Payload Format Indicator)

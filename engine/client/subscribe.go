@@ -110,7 +110,7 @@ func (c *Client) remember(s Subscription) *subscription {
 func (c *Client) subscribePacket(list []*subscription) []byte {
 	p := codec.Subscribe{}
 	for _, s := range list {
-		if s.identified = len(list) == 1 && c.o.Version == V5 && c.conn.info.IdentifiersAvailable; s.identified {
+		if s.identified = len(list) == 1 && s.Handler != nil && c.o.Version == V5 && c.conn.info.IdentifiersAvailable; s.identified {
 			p.SubscriptionID = s.id
 		}
 	}

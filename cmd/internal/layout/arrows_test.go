@@ -44,7 +44,7 @@ var arrows = map[string][]string{
 	"engine/internal/foreign":     {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
-	"cmd/wheelmq":         {"engine/store/pebblestore", "cmd/internal/config", "engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "engine/hook", "codec", "bench/load", "bench/report", "bench/compare"},
+	"cmd/wheelmq":         {"engine/store/pebblestore", "cmd/internal/config", "engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "engine/client", "engine/hook", "codec", "codec/topic", "bench/load", "bench/report", "bench/compare"},
 	"cmd/internal/e2e":    {},
 	"cmd/internal/layout": {},
 	"cmd/internal/config": {"engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "codec", "router"}, // router: names of strategies
@@ -59,7 +59,7 @@ var fences = map[string][]string{
 	"github.com/panjf2000/gnet/v2":            {"engine/internal/transport"},
 	"github.com/gobwas/ws":                    {"engine/internal/transport", "bench/load", "engine/client"},
 	"go.etcd.io/bbolt":                        {"engine/client"},
-	"golang.org/x/net/proxy":                  {"engine/client"},
+	"golang.org/x/net/proxy":                  {"engine/client", "cmd/wheelmq"},
 	"github.com/pires/go-proxyproto":          {"engine/internal/transport"},
 	"github.com/valyala/bytebufferpool":       {"engine", "engine/message", "engine/internal/transport"},
 	"github.com/cespare/xxhash/v2":            {"engine", "engine/internal/directory", "router", "router/retained"},

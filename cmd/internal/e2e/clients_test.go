@@ -1,0 +1,190 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// runClient runs a client to its end and returns what it printed on standard output, and its status.
+func runClient(t *testing.T, stdin, name string, args ...string) (string, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c := exec.CommandContext(ctx, name, args...)
+	c.Stdin = strings.NewReader(stdin)
+	c.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME=")
+	var out, errOut bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errOut
+	err := c.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
+		t.Errorf("%s %q: %v\n%s", name, args, err, &errOut)
+		return "", -1
+	}
+	return out.String(), c.ProcessState.ExitCode()
+}
+
+// TestClientsAsMosquitto: wheelmq pub, sub and rr print what Mosquitto's clients print, and end with the same status, given
+// the same arguments; a broker of Mosquitto's between them. Some 130 cases.
+func TestClientsAsMosquitto(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	dir := t.TempDir()
+	passwords := filepath.Join(dir, "passwords")
+	if out, err := exec.Command("mosquitto_passwd", "-c", "-b", passwords, "ada", "secret").CombinedOutput(); err != nil {
+		t.Fatalf("mosquitto_passwd: %v\n%s", err, out)
+	}
+	b := startMosquitto(t, "allow_anonymous true")
+	closed := startMosquitto(t, "allow_anonymous false", "password_file "+passwords)
+	file := filepath.Join(dir, "message")
+	if err := os.WriteFile(file, []byte("from a file\nof two lines"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	port, closedPort := fmt.Sprint(b.port), fmt.Sprint(closed.port)
+	seed := func(args ...string) {
+		t.Helper()
+		if _, code := runClient(t, "", "mosquitto_pub", append([]string{"-p", port, "-r"}, args...)...); code != 0 {
+			t.Fatalf("mosquitto_pub %q: status %d", args, code)
+		}
+	}
+	seed("-t", "fmt/plain", "-m", `he"llo`, "-q", "1")
+	seed("-t", "fmt/json", "-m", `{"a": [1, 2]}`)
+	seed("-t", "fmt/empty-ish", "-m", " ")
+	seed("-V", "5", "-t", "fmt/full", "-m", "xyz", "-q", "2", "-D", "publish", "user-property", "k", "v", "-D", "publish", "user-property", "k2", "v 2",
+		"-D", "publish", "content-type", "text/plain", "-D", "publish", "response-topic", "re/ply", "-D", "publish", "correlation-data", "c1", "-D", "publish",
+		"payload-format-indicator", "1")
+	for i := range 5 {
+		seed("-t", fmt.Sprint("many/", i), "-m", fmt.Sprint("message ", i))
+	}
+
+	cases := 0
+	var wait sync.WaitGroup
+	atOnce := make(chan struct{}, 6)
+	same := func(stdin, name string, args ...string) {
+		t.Helper()
+		cases++
+		atOnce <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-atOnce }()
+			want, wantCode := runClient(t, stdin, "mosquitto_"+name, args...)
+			if strings.HasPrefix(want, "mosquitto_") && wantCode == 1 {
+				want = "" // its usage, where ours says what is wrong on standard error
+			}
+			got, code := runClient(t, stdin, wheelmqPath, append([]string{name}, args...)...)
+			if got != want || code != wantCode {
+				t.Errorf("%s %q: printed %q, status %d; mosquitto_%s printed %q, status %d", name, args, got, code, name, want, wantCode)
+			}
+		})
+	}
+	sub := func(args ...string) { t.Helper(); same("", "sub", append([]string{"-p", port}, args...)...) }
+	for _, format := range []string{"%t", "%p", "%q", "%r", "%l", "%m", "%x", "%X", "%C", "%D", "%E", "%F", "%R", "%S", "%P", "%%", "%A", "[%10t]", "[%-10t]", "[%010l]",
+		"[%5q]", "[%-5q]", `a\tb\n%p`, "%t %p %q", "@@%t", "%t%", "%"} {
+		for _, topic := range []string{"fmt/plain", "fmt/json", "fmt/full"} {
+			version := "mqttv311"
+			if topic == "fmt/full" {
+				version = "mqttv5"
+			}
+			sub("-V", version, "-t", topic, "-C", "1", "-q", "2", "-F", format)
+		}
+	}
+	sub("-t", "fmt/plain", "-C", "1")
+	sub("-t", "fmt/plain", "-C", "1", "-N")
+	sub("-t", "fmt/plain", "-C", "1", "-v")
+	sub("-t", "fmt/plain", "-C", "1", "-v", "-N")
+	sub("-t", "fmt/plain", "-t", "fmt/json", "-C", "2", "-v")
+	sub("-t", "fmt/+", "-T", "fmt/full", "-T", "fmt/json", "-C", "2", "-v")
+	sub("-t", "many/#", "-C", "5", "-v")
+	sub("-t", "many/#", "-C", "3")
+	sub("-t", "many/#", "-R", "-C", "1", "-W", "1")
+	sub("-t", "many/#", "-W", "1", "-v")
+	sub("-t", "nothing", "-W", "1")
+	sub("-t", "many/1", "--retained-only", "-C", "1")
+	sub("-t", "many/1", "-E")
+	sub("-L", "mqtt://localhost:"+port+"/many/1", "-C", "1", "-v")
+	sub("-h", "127.0.0.1", "-i", "me", "-k", "10", "-t", "many/1", "-C", "1")
+	sub("-V", "mqttv31", "-t", "many/1", "-C", "1")
+	sub("-V", "311", "-t", "many/1", "-C", "1")
+	sub("-V", "5", "-t", "many/1", "-C", "1", "--retain-as-published")
+	sub("-c", "-t", "many/1", "-C", "1")
+	sub("-t", "many/#/x", "-C", "1")
+	sub("-q", "3", "-t", "many/1", "-C", "1")
+	sub("-V", "9", "-t", "many/1", "-C", "1")
+	sub("-C", "1")
+	sub("-t", "x", "--nonsense")
+	same("", "sub", "-p", "1", "-t", "x")
+	same("", "sub", "-p", closedPort, "-t", "x", "-C", "1")
+	same("", "sub", "-p", closedPort, "-V", "5", "-t", "x", "-C", "1")
+	same("", "sub", "-p", closedPort, "-u", "ada", "-P", "wrong", "-t", "x", "-C", "1")
+	same("", "sub", "-p", closedPort, "-u", "ada", "-P", "secret", "-t", "x", "-W", "1")
+
+	pub := func(stdin string, args ...string) {
+		t.Helper()
+		same(stdin, "pub", append([]string{"-p", port}, args...)...)
+	}
+	sent := func(stdin, topic, want string, args ...string) { // what is published, by what is retained of it
+		t.Helper()
+		pub(stdin, append([]string{"-t", topic, "-r"}, args...)...)
+		wait.Wait()
+		if got, _ := runClient(t, "", "mosquitto_sub", "-p", port, "-t", topic, "-C", "1", "-W", "5", "-N"); got != want {
+			t.Errorf("pub %q: the broker has %q, want %q", args, got, want)
+		}
+	}
+	for _, qos := range []string{"0", "1", "2"} {
+		for _, version := range []string{"mqttv31", "mqttv311", "mqttv5"} {
+			sent("", "out/"+version+qos, "m"+qos, "-m", "m"+qos, "-q", qos, "-V", version)
+		}
+	}
+	sent("", "out/file", "from a file\nof two lines", "-f", file)
+	sent("all of\nit", "out/s", "all of\nit", "-s")
+	sent("one\ntwo\n", "out/l", "two", "-l", "-q", "1")
+	sent("", "out/repeat", "x", "-m", "x", "--repeat", "3", "--repeat-delay", "0.01")
+	pub("", "-t", "out/none", "-n")
+	pub("", "-t", "out/x")
+	pub("", "-m", "x")
+	pub("", "-t", "out/#", "-m", "x")
+	pub("", "-t", "out/x", "-m", "x", "-f", file)
+	pub("", "-t", "out/x", "-f", filepath.Join(dir, "missing"))
+	pub("", "-t", "out/x", "-m", "x", "--will-payload", "w")
+	pub("", "-t", "out/x", "-m", "x", "--will-topic", "w", "--will-payload", "w", "--will-qos", "1", "--will-retain")
+	pub("", "-t", "out/x", "-m", "x", "-c")
+	pub("", "-t", "out/x", "-m", "x", "-D", "publish", "nonsense", "1")
+	same("", "pub", "-p", "1", "-t", "x", "-m", "x")
+	same("", "pub", "-p", closedPort, "-t", "x", "-m", "x")
+	same("", "pub", "-p", closedPort, "-V", "5", "-t", "x", "-m", "x")
+	same("", "rr", "-p", port, "-t", "ask", "-e", "answer", "-m", "x", "-W", "1")
+	same("", "rr", "-p", port, "-t", "ask", "-m", "x")
+	wait.Wait()
+	t.Logf("%d cases", cases)
+}
+
+// TestRequestResponse: wheelmq rr gets the answer of a wheelmq sub and pub in a shell, as people script it.
+func TestRequestResponse(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	b := startBroker(t)
+	port := fmt.Sprint(b.port)
+	script := `"$0" sub -p $1 -V 5 -t ask -C 1 -F %R | while read to; do "$0" pub -p $1 -t "$to" -m 21.5; done`
+	answerer := startProcess(t, nil, nil, "sh", "-c", script, wheelmqPath, port)
+	for { // until the other one has subscribed
+		out, code := runClient(t, "", wheelmqPath, "rr", "-p", port, "-V", "5", "-t", "ask", "-e", "re", "-m", "temperature", "-W", "2", "--latency")
+		if code == 0 {
+			if out != "21.5\n" {
+				t.Errorf("the answer is %q", out)
+			}
+			break
+		}
+		if code != 27 {
+			t.Fatalf("status %d\n%s", code, &answerer.log)
+		}
+	}
+	<-answerer.ended
+}
