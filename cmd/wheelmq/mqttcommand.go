@@ -88,7 +88,7 @@ func statusOf(err error) int {
 	}
 }
 
-var errTimedOut = errors.New("Timed out") //nolint:staticcheck // Mosquitto's words
+var errTimedOut = errors.New("timed out")
 
 // connect opens the connection that the flags describe.
 func (m *mqttCommand) connect(ctx context.Context, edit func(*client.Options)) (*client.Client, error) {

@@ -19,8 +19,8 @@ import (
 
 // payloadFlags say what is published; pub and rr have them.
 type payloadFlags struct {
-	message, file            string
-	hasMessage, whole, empty bool
+	message, file string
+	whole, empty  bool
 }
 
 func (p *payloadFlags) register(set *pflag.FlagSet) {
@@ -84,7 +84,7 @@ func newPub(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 
 func (p *pub) run(ctx context.Context) error {
 	if len(p.topics) != 1 || p.payload.count(p.flags) == 0 {
-		return errors.New("Error: Both topic and message must be supplied.") //nolint:staticcheck // Mosquitto's words
+		return errors.New("both topic and message must be supplied: -t, and one of -m, -f, -s, -n and -l")
 	}
 	if p.payload.count(p.flags) > 1 {
 		return errors.New("only one of -m, -f, -s, -n and -l says what the message is")
