@@ -146,7 +146,7 @@ func TestReport(t *testing.T) {
 			}
 		}
 	}
-	inPage("own against ref", "1 runs failed", "DUPLICATE 7", `<small class="fast">× 0.2</small>`, "a scenario")
+	inPage("own against ref", "One run failed", "DUPLICATE 7", `<small class="fast">× 0.2</small>`, "a scenario")
 	var back report
 	if err := json.Unmarshal(b, &back); err != nil {
 		t.Fatal(err)

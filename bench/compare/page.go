@@ -230,7 +230,7 @@ func judgeRatio(m metric, v float64) string {
 // A bar chart's width in its own units, and the factor at its edges.
 const (
 	barWidth = 480
-	barEdge  = 64
+	barEdge  = 256
 )
 
 // at is where a ratio lies on the logarithmic scale; what is beyond the edge lies at it.
@@ -242,7 +242,7 @@ func at(v float64) float64 {
 func drawScale(inside string) template.HTML {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg viewBox="0 0 %d 20" preserveAspectRatio="none" aria-hidden="true">`, barWidth)
-	for _, v := range []float64{1. / 16, 1. / 4, 4, 16} {
+	for _, v := range []float64{1. / 64, 1. / 16, 1. / 4, 4, 16, 64} {
 		fmt.Fprintf(&b, `<line class="scale" x1="%.1f" x2="%.1f" y1="0" y2="20"/>`, at(v), at(v))
 	}
 	b.WriteString(inside)
