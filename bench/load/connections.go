@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -14,6 +15,7 @@ type Connections struct {
 	Rate      int // begun per second; 0: as fast as AtOnce lets
 	Filters   int // subscriptions of each, to topics of its own
 	KeepAlive int // seconds; while they hold, each sends a PINGREQ in this time
+	Sample    int // connections that get a message at the end, which needs Filters; 0: none
 
 	Settle time.Duration // from the last SUBACK to Hold
 	Hold   time.Duration // measured apart: CPU time of keep-alive, memory at its end
@@ -30,9 +32,13 @@ func (w *Connections) Validate() error {
 		bound{"rate", w.Rate, 0, maxRate},
 		bound{"filters", w.Filters, 0, filtersPerPacket},
 		bound{"keep-alive", w.KeepAlive, 1, 65535},
+		bound{"sample", w.Sample, 0, w.Count},
 	)
 	if err != nil {
 		return err
+	}
+	if w.Sample > 0 && w.Filters == 0 {
+		return errors.New("load: a sample needs connections with filters")
 	}
 	return checkDurations(w.Settle, w.Hold)
 }
@@ -40,11 +46,14 @@ func (w *Connections) Validate() error {
 // Unit is one connection.
 func (w *Connections) Unit() string { return "connection" }
 
-// Clients is the number of connections.
-func (w *Connections) Clients() int { return w.Count }
+// Clients is the number of connections, with that of the sample's publisher.
+func (w *Connections) Clients() int { return w.Count + min(w.Sample, 1) }
 
 // Scale leaves the rate: it is how fast clients come, not how many there are.
-func (w *Connections) Scale(factor float64) { w.Count = scaled(w.Count, factor) }
+func (w *Connections) Scale(factor float64) {
+	w.Count = scaled(w.Count, factor)
+	w.Sample = min(w.Sample, w.Count)
+}
 
 // Parameters are the fields by name.
 func (w *Connections) Parameters() []Parameter {
@@ -54,6 +63,7 @@ func (w *Connections) Parameters() []Parameter {
 		{Name: "rate", About: "connects per second; 0: as fast as at-once lets", Number: &w.Rate},
 		{Name: "filters", About: "subscriptions per client", Number: &w.Filters},
 		{Name: "keep-alive", About: "seconds between the pings of a client", Number: &w.KeepAlive},
+		{Name: "sample", About: "connections that get a message at the end", Number: &w.Sample},
 		{Name: "settle", About: "from the last connection to the hold", Duration: &w.Settle},
 		{Name: "duration", About: "of the hold, in which clients only ping", Duration: &w.Hold},
 	}
@@ -81,13 +91,19 @@ func (w *Connections) Run(ctx context.Context, b Broker, watch func(Sample)) (*R
 			c.filters = append(c.filters, fmt.Sprintf("load/%x/idle/%06d/%d", run, i, f))
 		}
 	}
+	r.idle = d.conns
+	if w.Sample > 0 {
+		r.round = round{driver: d, run: run, open: map[*conn]uint32{}, conn: d.add(fmt.Sprintf("load-%x-round", run), 0)}
+	}
 	return r.measure(ctx)
 }
 
-// A connectionsRun expects no packets.
+// A connectionsRun expects no packets before its round.
 type connectionsRun struct {
 	Connections
 	*driver
+	idle   []*conn
+	round  round
 	failed uint64
 	first  error // why the first one failed
 }
@@ -103,7 +119,7 @@ func (r *connectionsRun) measure(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	r.enter(Measuring, r.expected())
-	if err := r.open(ctx, r.conns, atOnceOr(r.AtOnce), r.Rate); err != nil {
+	if err := r.open(ctx, r.idle, atOnceOr(r.AtOnce), r.Rate); err != nil {
 		return nil, err
 	}
 	r.enter(Draining, r.Settle) // what has to settle
@@ -118,6 +134,9 @@ func (r *connectionsRun) measure(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if res.ConnectionBytes, err = r.growth(res.BaseRSS, r.up); err != nil {
+		return nil, err
+	}
+	if err := r.passRound(ctx, res); err != nil {
 		return nil, err
 	}
 	r.finish(res)
@@ -156,6 +175,26 @@ func (r *connectionsRun) hold(ctx context.Context, res *Result) error {
 	return nil
 }
 
+// passRound sends a message to each of the sample.
+func (r *connectionsRun) passRound(ctx context.Context, res *Result) error {
+	if r.Sample == 0 {
+		return nil
+	}
+	r.timePings = false
+	r.enter(Draining, 0) // the publisher comes in
+	if err := r.open(ctx, []*conn{r.round.conn}, 1, 0); err != nil {
+		return err
+	}
+	r.round.sample = sampleOf(r.idle, r.Sample)
+	r.enter(Rounding, 0)
+	if err := r.round.send(ctx); err != nil {
+		return err
+	}
+	r.closeConn(r.round.conn)
+	res.Sent, res.Lost, res.Duplicate = uint64(r.round.sent), uint64(r.round.sent)-r.round.received, r.round.extra
+	return nil
+}
+
 // expected is how long connecting will take at a rate; 0: not known.
 func (r *connectionsRun) expected() time.Duration {
 	if r.Rate == 0 {
@@ -176,7 +215,10 @@ func (r *connectionsRun) ready(c *conn) error {
 	return nil
 }
 
-func (r *connectionsRun) packet(_ *conn, first byte, _ []byte, _ int64) error {
+func (r *connectionsRun) packet(c *conn, first byte, body []byte, now int64) error {
+	if r.phase == Rounding {
+		return r.round.packet(c, first, body, now)
+	}
 	return fmt.Errorf("load: packet 0x%02x at an idle connection", first)
 }
 

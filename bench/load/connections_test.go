@@ -19,6 +19,29 @@ func TestConnections(t *testing.T) {
 	}
 }
 
+// A message goes to each of the sample, and what does not arrive, or twice, is counted.
+func TestConnectionsSample(t *testing.T) {
+	for _, v := range []Version{V311, V5} {
+		w := &Connections{Count: 50, Filters: 1, KeepAlive: 60, Sample: 20}
+		r, err := run(t, w, startFakeBroker(t, nil), v)
+		if err != nil || r.Done != 50 || r.Open != 50 || r.Sent != 20 || r.RoundLatency.Count != 20 || r.Flawed() || w.Clients() != 51 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	b := startFakeBroker(t, func(n int, packet []byte) [][]byte {
+		if n == 3 {
+			return [][]byte{packet, packet}
+		}
+		return [][]byte{packet}
+	})
+	if r, err := run(t, &Connections{Count: 9, Filters: 1, KeepAlive: 60, Sample: 9}, b, V311); err != nil || r.Duplicate != 1 || r.Lost != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if err := (&Connections{Count: 9, KeepAlive: 60, Sample: 9}).Validate(); err == nil {
+		t.Error("a sample without filters is taken")
+	}
+}
+
 // A rate of connects is kept.
 func TestConnectionsRate(t *testing.T) {
 	w := &Connections{Count: 30, Rate: 100, KeepAlive: 60}

@@ -31,6 +31,8 @@ type Result struct {
 	Hold        *Usage  `json:"hold,omitempty"` // while connections only keep alive
 	HoldLatency Latency `json:"hold_latency"`   // of PINGREQ to PINGRESP then
 
+	RoundLatency Latency `json:"round_latency"` // of the messages to a sample of idle connections
+
 	Worst  []Flaw   `json:"worst,omitempty"` // publisher and subscriber pairs with losses, duplicates or late messages
 	Notes  []string `json:"notes,omitempty"` // what a reader has to know
 	Series []Sample `json:"series"`

@@ -17,11 +17,12 @@ const (
 	WarmingUp
 	Measuring // the measured window
 	Holding   // connections stay, with keep-alive; measured apart
+	Rounding  // a message goes to each of a sample of the connections; measured apart
 	Draining  // what is in flight arrives
 	Cleaning  // what was stored is removed
 )
 
-var phaseNames = [...]string{"connecting", "preparing", "warming up", "measuring", "holding", "draining", "cleaning"}
+var phaseNames = [...]string{"connecting", "preparing", "warming up", "measuring", "holding", "message round", "draining", "cleaning"}
 
 func (p Phase) String() string { return phaseNames[p] }
 
@@ -168,13 +169,13 @@ type sampler struct {
 	pid    int
 	watch  func(Sample)
 	series []Sample
-	totals map[Phase]*hdrhistogram.Histogram // of Measuring and Holding
+	totals map[Phase]*hdrhistogram.Histogram // of Measuring, Holding and Rounding
 	last   meter
 	lastAt int64
 }
 
 func (s *sampler) take(x reading) {
-	if x.phase == Measuring || x.phase == Holding {
+	if x.phase == Measuring || x.phase == Holding || x.phase == Rounding {
 		if s.totals[x.phase] == nil {
 			s.totals[x.phase] = newHistogram()
 		}

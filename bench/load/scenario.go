@@ -77,8 +77,8 @@ var scenarios = []Scenario{
 	{"cycles", "50 clients connect, subscribe, disconnect, and begin again", V311, func() Workload {
 		return &Cycles{Count: 50, Warmup: usualWarmup, Duration: usualDuration}
 	}},
-	{"idle", "15,000 clients with a subscription each hold their connections and ping every 60 s", V311, func() Workload {
-		return &Connections{Count: 15_000, Filters: 1, KeepAlive: 60, Settle: 5 * time.Second, Hold: usualDuration}
+	{"idle", "15,000 clients with a subscription each hold their connections and ping every 60 s; then 1,000 of them get a message", V311, func() Workload {
+		return &Connections{Count: 15_000, Filters: 1, KeepAlive: 60, Settle: 5 * time.Second, Hold: usualDuration, Sample: 1000}
 	}},
 	{"replay", "10,000 clients come back to persistent sessions with 100 messages queued in each", V311, func() Workload {
 		return &Replay{Sessions: 10_000, Queued: 100, Payload: usualPayload}

@@ -110,6 +110,7 @@ func (d *driver) finish(res *Result) {
 	res.Series = d.sampler.series
 	res.Latency = latencyOf(d.sampler.totals[Measuring])
 	res.HoldLatency = latencyOf(d.sampler.totals[Holding])
+	res.RoundLatency = latencyOf(d.sampler.totals[Rounding])
 	res.rankFlaws()
 	if d.broker.PID == 0 {
 		res.Notes = append(res.Notes, "the broker's process is not to be seen from here: no CPU time and no memory of it")

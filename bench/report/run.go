@@ -131,6 +131,11 @@ func (r *Run) Figures() []Line {
 		f(known, "broker's CPU while idle", fmt.Sprintf("%s %% of a core", digits(100*x.Hold.Cores(x.Hold.BrokerCPU))))
 		f(x.HoldLatency.Count > 0, "ping, 99 %", Duration(x.HoldLatency.At(99)))
 	}
+	if n := x.RoundLatency.Count; n > 0 {
+		f(true, "messages to a sample", fmt.Sprintf("%s of %s arrived", Count(float64(n)), Count(float64(x.Sent))))
+		f(true, "their latency, median", Duration(x.RoundLatency.At(50)))
+		f(true, "their latency, 99 %", Duration(x.RoundLatency.At(99)))
+	}
 	f(true, "generator's CPU", fmt.Sprintf("%.2f cores", x.Cores(x.GeneratorCPU)))
 	f(true, "other programs' CPU", fmt.Sprintf("%.2f cores", x.Cores(x.OtherCPU)))
 	return list
