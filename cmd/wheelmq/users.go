@@ -32,8 +32,9 @@ type usersState struct {
 // A chain is who decides at a listener: one after the other, files last.
 type chain struct {
 	deciders []hook.Decider
-	tokens   []*jwt.Verifier
-	files    *auth.Files // nil: none
+	tokens   []*jwt.Verifier // that clients may use by AUTH
+	ends     []func()        // of what runs for the chain
+	files    *auth.Files     // nil: none
 }
 
 // foreign marks sessions whose rights do not come from files: they stay when
@@ -100,19 +101,19 @@ func (c *chain) add(m *config.Method) error {
 		if err != nil {
 			return err
 		}
-		c.deciders, c.tokens = append(c.deciders, v), append(c.tokens, v)
+		c.deciders, c.tokens, c.ends = append(c.deciders, v), append(c.tokens, v), append(c.ends, v.Close)
 	case m.Kubernetes != nil:
 		options, err := m.Kubernetes.Config()
 		if err != nil {
 			return err
 		}
 		if m.Kubernetes.Keys != nil {
-			v, err := newVerifier(m.Kubernetes.Keys)
+			v, err := newAccountVerifier(m.Kubernetes)
 			if err != nil {
 				return err
 			}
 			options.Verifier = v
-			c.tokens = append(c.tokens, v)
+			c.ends = append(c.ends, v.Close) // not among tokens: who may come in the accounts say
 		}
 		k, err := kubernetes.New(options)
 		if err != nil {
@@ -141,10 +142,28 @@ func newVerifier(j *config.JWT) (*jwt.Verifier, error) {
 	return jwt.New(options)
 }
 
+// newAccountVerifier verifies tokens of service accounts by keys. It gives no
+// rights: those are the accounts'.
+func newAccountVerifier(k *config.Kubernetes) (*jwt.Verifier, error) {
+	options, err := k.Keys.Config()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(options.Grants) > 0 || options.ACL != "" || options.UserName != "sub":
+		return nil, errors.New("kubernetes: keys: rights and user names come from the accounts: leave out grants, acl_claim and user_name_claim")
+	case len(k.Audience) > 0 && len(options.Audience) > 0:
+		return nil, errors.New("kubernetes: audience stands there twice: leave out the one of keys")
+	case len(options.Audience) == 0:
+		options.Audience = k.Audience
+	}
+	options.AnyTopic = true
+	return jwt.New(options)
+}
+
 // close ends what runs for c.
 func (c *chain) close() {
-	for _, v := range c.tokens {
-		v.Close()
+	for _, end := range c.ends {
+		end()
 	}
 }
 

@@ -1,6 +1,7 @@
 package jwt
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -249,6 +251,45 @@ func TestDiscovery(t *testing.T) {
 	}
 	if d, err := ask(first, "third"); err != nil || d.Verdict != hook.Refuse {
 		t.Errorf("a key that nobody has: %+v, %v", d, err)
+	}
+}
+
+// TestProviderHangs: a provider that does not answer holds few tokens, and each
+// no longer than it has time.
+func TestProviderHangs(t *testing.T) {
+	release := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(s.Close)
+	t.Cleanup(func() { close(release) })
+	v := newVerifier(t, Config{JWKS: s.URL, AnyTopic: true})
+	token := sign(t, jwt.SigningMethodRS256, rsaKey(), jwt.MapClaims{"sub": "ada", "exp": in(time.Hour)}, "k")
+	ctx, cancel := context.WithCancel(t.Context())
+	answers := make(chan error, maxWaiting)
+	for range maxWaiting {
+		go func() {
+			_, err := v.Token(ctx, token, "")
+			answers <- err
+		}()
+	}
+	p := v.keys.(*provider)
+	waiting := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.waiting
+	}
+	for end := time.Now().Add(enginetest.Patience); waiting() < maxWaiting; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d wait", waiting())
+		}
+	}
+	if d, err := v.Token(t.Context(), token, ""); !errors.Is(err, errUnavailable) { // at once
+		t.Errorf("one more: %+v, %v", d, err)
+	}
+	cancel()
+	for range maxWaiting {
+		if err := <-answers; !errors.Is(err, errUnavailable) {
+			t.Errorf("after its time: %v", err)
+		}
 	}
 }
 

@@ -133,21 +133,27 @@ func publicKey(b *pem.Block) (crypto.PublicKey, error) {
 
 // A provider has its keys at an address, which may be found by its issuer
 // (OpenID Connect Discovery 1.0). It is asked for the first time when a token
-// comes, and again until it answers.
+// comes, and again until it answers. Any goroutine.
 type provider struct {
 	issuer, address string // one of them
 	client          *http.Client
 	end             context.Context
 	between         time.Duration // two looks for a key that is not known
 
-	mu     sync.Mutex
-	set    keyfunc.Keyfunc // nil until it has answered
-	failed error           // of the last attempt
-	tried  time.Time
+	mu      sync.Mutex
+	set     keyfunc.Keyfunc // nil until it has answered
+	failed  error           // of the last attempt
+	tried   time.Time
+	asking  chan struct{} // closed when the attempt under way has ended; nil: none
+	waiting int           // for it
 }
 
+// maxWaiting bounds who waits for a provider that does not answer: the others
+// who decide about clients have the broker's workers too.
+const maxWaiting = 8
+
 func (p *provider) find(ctx context.Context, t *jwt.Token) (any, error) {
-	set, err := p.keys()
+	set, err := p.keys(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -157,20 +163,45 @@ func (p *provider) find(ctx context.Context, t *jwt.Token) (any, error) {
 // errUnavailable: the keys cannot be had now. It is no fault of the token's.
 var errUnavailable = errors.New("the provider of the keys does not answer")
 
-func (p *provider) keys() (keyfunc.Keyfunc, error) {
+func (p *provider) keys(ctx context.Context) (keyfunc.Keyfunc, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.set != nil {
+	switch {
+	case p.set != nil:
 		return p.set, nil
-	}
-	if p.failed != nil && time.Since(p.tried) < retryFirst {
+	case p.asking == nil && p.failed != nil && time.Since(p.tried) < retryFirst:
 		return nil, p.failed
+	case p.waiting >= maxWaiting:
+		return nil, fmt.Errorf("jwt: %w: too many tokens wait for it", errUnavailable)
+	case p.asking == nil:
+		p.asking = make(chan struct{})
+		go p.ask(p.asking)
 	}
-	p.set, p.failed = p.fetch()
-	if p.tried = time.Now(); p.failed != nil {
-		p.failed = fmt.Errorf("jwt: %w: %w", errUnavailable, p.failed)
+	asking := p.asking
+	p.waiting++
+	p.mu.Unlock()
+	select {
+	case <-asking:
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	p.waiting--
+	if err := ctx.Err(); p.set == nil && err != nil {
+		return nil, fmt.Errorf("jwt: %w: %w", errUnavailable, err)
 	}
 	return p.set, p.failed
+}
+
+// ask makes one attempt to get the keys, and closes asking.
+func (p *provider) ask(asking chan struct{}) {
+	set, err := p.fetch()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.set, p.failed, p.tried, p.asking = set, nil, time.Now(), nil
+	if err != nil {
+		p.set, p.failed = nil, fmt.Errorf("jwt: %w: %w", errUnavailable, err)
+	}
+	close(asking)
 }
 
 // fetch gets the keys for the first time; from then on they are kept up to date.

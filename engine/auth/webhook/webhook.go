@@ -67,7 +67,7 @@ type Response struct {
 
 	UserName          string       `json:"user_name,omitempty"`  // in place of the one that was sent
 	ClientID          string       `json:"client_id,omitempty"`  // in place of the one that was sent
-	Grants            []auth.Grant `json:"grants,omitempty"`     // rights; none: everything
+	Grants            []auth.Grant `json:"grants,omitempty"`     // rights; an empty list: none at all; left out: everything
 	NoWill            bool         `json:"no_will,omitempty"`    // a client with a will is refused
 	ExpiresIn         int64        `json:"expires_in,omitempty"` // seconds, then the connection ends
 	SessionExpiry     *uint32      `json:"session_expiry,omitempty"`
@@ -164,7 +164,7 @@ func (r *Response) decision(c *hook.Connect, age time.Duration) (hook.Decision, 
 		}
 		d.Until = time.Now().Add(left)
 	}
-	if len(r.Grants) > 0 {
+	if r.Grants != nil {
 		user, id := c.UserName, c.ClientID
 		if r.UserName != "" {
 			user = r.UserName

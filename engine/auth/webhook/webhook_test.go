@@ -43,6 +43,8 @@ func newBackend(t *testing.T) *backend {
 			_, _ = w.Write([]byte(`{"result": "allow", "grants": [{"allow": ["publish"], "topics": ["%u/%c"]}], "max_queued_messages": 5, "no_will": true}`))
 		case r.UserName == "short":
 			_, _ = w.Write([]byte(`{"result": "allow", "expires_in": 2}`))
+		case r.UserName == "none":
+			_, _ = w.Write([]byte(`{"result": "allow", "grants": []}`))
 		case r.UserName == "ada":
 			_, _ = w.Write([]byte(`{"result": "deny", "code": 134}`))
 		default:
@@ -86,6 +88,9 @@ func TestDecide(t *testing.T) {
 	}
 	if d, err = ask(t, h, "short", "x"); err != nil || d.Rights != nil || time.Until(d.Until) > 2*time.Second || time.Until(d.Until) < 0 {
 		t.Errorf("%+v, %v", d, err)
+	}
+	if d, err = ask(t, h, "none", "x"); err != nil || d.Rights == nil || d.Rights.May(hook.Publish, []byte("a")) || d.Rights.May(hook.Subscribe, []byte("#")) {
+		t.Errorf("without any right: %+v, %v", d, err)
 	}
 	d, err = h.Decide(t.Context(), &hook.Connect{ClientID: "c1", UserName: "ada", Password: []byte("secret"), Will: &hook.Will{Topic: "w"}})
 	if err != nil || d.Verdict != hook.Refuse {
