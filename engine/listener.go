@@ -31,6 +31,8 @@ type Listener struct {
 	Detect    bool       // the first bytes tell TLS from none, and WebSocket from none, as far as these are set
 
 	Identity             Identity // where the user name comes from
+	UserName             string   // with IdentityTemplate: the template
+	PasswordToo          bool     // where it comes from a certificate the password is asked for too, and a user name in CONNECT must be that one
 	ClientIDFromUserName bool     // the Client Identifier is the user name, whatever CONNECT says
 }
 
@@ -85,7 +87,8 @@ func (p *Proxy) transport() *transport.Proxy {
 }
 
 // Identity says where a client's user name comes from. Where it comes from a
-// certificate, no password is asked for, and a client without one is refused.
+// certificate, a client without one is refused, and no password is asked for
+// unless Listener.PasswordToo says so.
 type Identity uint8
 
 // The sources.
@@ -93,6 +96,7 @@ const (
 	IdentityConnect    Identity = iota // the CONNECT packet
 	IdentityCommonName                 // the CN of the client's certificate
 	IdentitySubject                    // its whole subject, as RFC 2253 writes it
+	IdentityTemplate                   // Listener.UserName, with ${cn}, ${subject}, ${o}, ${ou}, ${serial} (in hexadecimal), ${dns}, ${email} and ${uri} of the certificate, of each the first
 )
 
 // A door is a Listener in use. Immutable.
@@ -133,8 +137,18 @@ func (l *Listener) validate() error {
 	if l.Detect && l.TLS == nil && l.WebSocket == nil {
 		bad("Detect has nothing to tell apart without TLS or WebSocket")
 	}
-	if l.Identity > IdentitySubject {
-		bad("Identity %d: want up to %d", l.Identity, IdentitySubject)
+	if l.Identity > IdentityTemplate {
+		bad("Identity %d: want up to %d", l.Identity, IdentityTemplate)
+	}
+	if l.Identity == IdentityTemplate {
+		if err := checkName(l.UserName); err != nil {
+			bad("%w", err)
+		}
+	} else if l.UserName != "" {
+		bad("UserName %q is for IdentityTemplate", l.UserName)
+	}
+	if l.PasswordToo && l.Identity == IdentityConnect {
+		bad("PasswordToo is for user names from certificates")
 	}
 	if l.Identity != IdentityConnect && l.Proxy == nil && (l.TLS == nil || l.TLS.ClientCertificates == NoClientCertificate) {
 		bad("a user name from certificates needs TLS that asks for them, or a proxy that tells")

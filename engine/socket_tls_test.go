@@ -90,6 +90,12 @@ func TestIdentityFromCertificate(t *testing.T) {
 	f := func(l Listener, name, id, code string) {
 		t.Helper()
 		l.Address, l.TLS = "127.0.0.1:0", server
+		if code == "invalid" {
+			if err := l.validate(); err == nil {
+				t.Errorf("%+v is taken", l)
+			}
+			return
+		}
 		w := &watcher{}
 		b := startBroker(t, Options{Hooks: []any{w}, Listeners: []Listener{l}})
 		client := &tls.Config{RootCAs: a.Pool(), ServerName: "localhost"}
@@ -109,7 +115,7 @@ func TestIdentityFromCertificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := w.last(); got.UserName != name || !got.Identified || got.HasPassword || got.ClientID != id {
+		if got := w.last(); got.UserName != name || got.Identified == l.PasswordToo || got.HasPassword != l.PasswordToo || got.ClientID != id {
 			t.Errorf("the hook was told %+v, want user %q, client %q", got, name, id)
 		}
 	}
@@ -117,6 +123,36 @@ func TestIdentityFromCertificate(t *testing.T) {
 	f(Listener{Identity: IdentitySubject}, "CN=meter 7,O=WheelMQ tests", "given", "")
 	f(Listener{Identity: IdentityCommonName, ClientIDFromUserName: true}, "meter 7", "meter 7", "")
 	f(Listener{Identity: IdentityCommonName}, "", "", "86")
+	f(Listener{Identity: IdentityTemplate, UserName: "${cn} of ${o}"}, "meter 7 of WheelMQ tests", "given", "")
+	f(Listener{Identity: IdentityTemplate, UserName: "${cn} ${ou}"}, "x", "", "86")              // it has no OU
+	f(Listener{Identity: IdentityTemplate, UserName: "${cn}", PasswordToo: true}, "x", "", "86") // and CONNECT says forged
+	f(Listener{Identity: IdentityTemplate, UserName: "forged${x"}, "", "", "invalid")            // never starts
+	f(Listener{Identity: IdentityTemplate, UserName: "forged"}, "", "", "invalid")               // nor this
+	f(Listener{Identity: IdentityCommonName, UserName: "${cn}"}, "", "", "invalid")              // nor this
+	f(Listener{PasswordToo: true}, "", "", "invalid")                                            // nor this
+}
+
+// TestPasswordToo: the certificate says who the client is, and it is still to
+// prove that by its password.
+func TestPasswordToo(t *testing.T) {
+	t.Parallel()
+	a := certtest.New(t, "authority")
+	server := serverTLS(a)
+	server.ClientCertificates = RequiredClientCertificate
+	w := &watcher{}
+	b := startBroker(t, Options{Hooks: []any{w}, Listeners: []Listener{{Address: "127.0.0.1:0", TLS: server, Identity: IdentityCommonName, PasswordToo: true}}})
+	client := &tls.Config{RootCAs: a.Pool(), ServerName: "localhost", Certificates: []tls.Certificate{a.Certificate(certtest.Request{CommonName: "meter 7"})}}
+	for _, user := range []string{"meter 7", ""} {
+		_, err := dialTLS(t, b, client, codec.V5).connect("given", true, func(p *codec.Connect) {
+			p.HasUserName, p.UserName, p.HasPassword, p.Password = user != "", []byte(user), true, []byte("x")
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := w.last(); got.UserName != "meter 7" || !got.HasUserName || got.Identified || string(got.Password) != "x" {
+			t.Errorf("the hook was told %+v", got)
+		}
+	}
 }
 
 // TestReloadTLS: new certificates are for new connections, all listeners'

@@ -47,7 +47,9 @@ type Listener struct {
 	TLS              *TLS         `key:"tls" doc:"certificates; without this section there is no TLS"`
 	WebSocket        *WebSocket   `key:"websocket" doc:"MQTT inside WebSocket; without this section there is none"`
 	Proxy            *Proxy       `key:"proxy" doc:"a PROXY header comes first; without this section there is none"`
-	Identity         string       `key:"identity" doc:"where the user name comes from" enum:"connect,common-name,subject"`
+	Identity         string       `key:"identity" doc:"where the user name comes from" enum:"connect,common-name,subject,template"`
+	UserName         string       `key:"user_name" doc:"with identity template: user name with ${cn}, ${subject}, ${o}, ${ou}, ${serial}, ${dns}, ${email}, ${uri} of the certificate"`
+	PasswordToo      bool         `key:"password_too" doc:"where the user name comes from a certificate the password is asked for too"`
 	ClientIDFromUser bool         `key:"client_id_from_user_name" doc:"the Client Identifier is the user name"`
 	Login            []Method     `key:"authentication" doc:"in place of the authentication and the users of the whole broker"`
 	Users            *UserFiles   `key:"users" doc:"the same"`
@@ -181,7 +183,7 @@ func newListener() Listener {
 // The words of enums, in the order of the engine's constants.
 var (
 	durabilities = []string{"synced", "written", "received"}
-	identities   = []string{"connect", "common-name", "subject"}
+	identities   = []string{"connect", "common-name", "subject", "template"}
 	clientCerts  = []string{"none", "optional", "required"}
 	tlsVersions  = map[string]uint16{"newest": 0, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 )
@@ -244,6 +246,7 @@ func takeListener(in *engine.Listener) Listener {
 	l := newListener()
 	l.Name, l.Address, l.Anonymous, l.Sys, l.Detect = in.Name, in.Address, in.Anonymous, in.Sys, in.Detect
 	l.Durability, l.Identity, l.ClientIDFromUser = durabilities[in.Durability], identities[in.Identity], in.ClientIDFromUserName
+	l.UserName, l.PasswordToo = in.UserName, in.PasswordToo
 	if in.MaxConnections > 0 {
 		l.MaxConnections = engine.Limit(in.MaxConnections)
 	}
@@ -348,7 +351,7 @@ func (u *UserFiles) options() (o auth.Options, any bool, err error) {
 func (l *Listener) listener() (engine.Listener, error) {
 	out := engine.Listener{Name: l.Name, Address: l.Address, Anonymous: l.Anonymous, Sys: l.Sys, Detect: l.Detect,
 		MaxConnections: int(max(0, l.MaxConnections)), Durability: engine.Durability(word(durabilities, l.Durability)),
-		Identity: engine.Identity(word(identities, l.Identity)), ClientIDFromUserName: l.ClientIDFromUser}
+		Identity: engine.Identity(word(identities, l.Identity)), UserName: l.UserName, PasswordToo: l.PasswordToo, ClientIDFromUserName: l.ClientIDFromUser}
 	var errs []error
 	if l.Address == "" {
 		errs = append(errs, errors.New("address is missing: want host:port, or unix:PATH"))
