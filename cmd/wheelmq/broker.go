@@ -17,8 +17,11 @@ import (
 	"github.com/wheelmq/wheelmq/engine/store/pebblestore"
 )
 
-// stopTimeout bounds the clean stop after the first signal.
-const stopTimeout = 10 * time.Second
+const (
+	stopTimeout    = 10 * time.Second // of the clean stop after the first signal
+	logPatience    = time.Second      // for the last lines of the log
+	droppedLogging = 10 * time.Second // how often it is looked whether lines were left out
+)
 
 // runBroker runs the broker until a signal ends it.
 func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
@@ -29,7 +32,12 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	level := new(slog.LevelVar)
 	level.Set(levelOf(set.Log.Level))
 	format := logFormat(set.Log.Format)
-	log := newLogger(stderr, level, format)
+	direct := newLogger(stderr, level, format)
+	lines := newLogWriter(stderr, logBacklog, func(n uint64) {
+		direct.Warn("lines of the log were dropped: they were not read as fast as they came", "lines", n)
+	})
+	defer lines.close(logPatience)
+	log := newLogger(lines, level, format)
 	options := &set.options
 	options.Logger = log
 	files, err := raiseFileLimit()
@@ -90,6 +98,7 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 		return &exitError{exitSystem, err}
 	}
 	r.remember()
+	go tellDropped(ctx, droppedLogging, func() uint64 { return broker.Stats().EventsDropped }, log)
 	go watchFiles(ctx, watchInterval, func() []string { return *r.files.Load() }, func() {
 		log.Info("files of TLS have changed")
 		_ = broker.ReloadTLS() // it logs what is wrong with them
@@ -113,9 +122,10 @@ func levelOf(name string) slog.Level {
 	return slog.Level(l)
 }
 
-// flagListeners are the listeners that flags ask for; note is a line for the start report.
-func flagListeners(flags *brokerFlags, r resolver) (listeners []engine.Listener, note string, err error) {
-	p := policy{anonymous: flags.allowAnonymous, passwords: flags.auth.PasswordFile != "" || flags.tls.identity}
+// flagListeners are the listeners that flags ask for, where clients must say who they are or not; note is a line for the start
+// report.
+func flagListeners(flags *brokerFlags, passwords bool, r resolver) (listeners []engine.Listener, note string, err error) {
+	p := policy{anonymous: flags.allowAnonymous, passwords: passwords || flags.tls.identity}
 	if p.tls, err = flags.tls.options(); err != nil {
 		return nil, "", err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/wheelmq/wheelmq/engine/hook"
 )
@@ -36,5 +37,23 @@ func (l *connectionLog) HandleEvent(_ context.Context, e hook.Event) {
 			who = append(who, "why", d.Reason)
 		}
 		l.log.Info("disconnected", append(who, "by", d.By, "after", roundDuration(d.Connected))...)
+	}
+}
+
+// tellDropped says in the log when lines of connections were left out, until ctx
+// is done; dropped is how many there were in all.
+func tellDropped(ctx context.Context, every time.Duration, dropped func() uint64, log *slog.Logger) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for told := uint64(0); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if n := dropped(); n > told {
+			log.Warn("lines of connections were left out: there were more than could be written", "lines", n-told)
+			told = n
+		}
 	}
 }

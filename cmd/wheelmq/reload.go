@@ -66,7 +66,8 @@ func (r *running) reload(ctx context.Context) {
 		}
 	}
 	failed("certificates stay as they were", r.broker.ReloadTLS())
-	failed("listeners", r.listeners(next))
+	next.options.Listeners, err = r.listeners(next.options.Listeners)
+	failed("listeners", err)
 	if next.options.MaxConnections <= 0 || next.options.MaxConnections > r.most {
 		next.options.MaxConnections = r.most
 	}
@@ -87,6 +88,7 @@ func (r *running) reload(ctx context.Context) {
 			fixed = append(fixed, section.name)
 		}
 	}
+	next.Store, next.Profiles, next.Log.Format = r.settings.Store, r.settings.Profiles, r.settings.Log.Format
 	if len(fixed) > 0 {
 		r.log.Warn("some changes need a restart", "what", strings.Join(fixed, ", "))
 	}
@@ -128,41 +130,56 @@ func (r *running) logConnections(on bool) (err error) {
 }
 
 // listeners closes those that are no longer wanted, or wanted otherwise, and
-// opens the new ones. Clients that came by one that closes stay.
-func (r *running) listeners(next *settings) error {
-	now, want := byLabel(r.settings.options.Listeners), byLabel(next.options.Listeners)
+// opens the new ones. Clients that came by one that closes stay. It returns
+// those that are open then.
+func (r *running) listeners(wanted []engine.Listener) (open []engine.Listener, err error) {
+	now, want := byLabel(r.settings.options.Listeners), byLabel(wanted)
 	var errs []error
 	for label, l := range now {
 		if w, ok := want[label]; ok && reflect.DeepEqual(l, w) {
-			delete(want, label)
 			continue
 		}
 		errs = append(errs, r.broker.CloseListener(label))
 		r.log.Info("listener closed", "listener", label)
 	}
-	for label, l := range want {
-		addr, err := r.broker.OpenListener(l)
-		if err != nil {
-			errs = append(errs, err)
-			if before, had := now[label]; had { // as it was, rather than none
-				_, err := r.broker.OpenListener(before)
-				errs = append(errs, err)
-			}
+	for _, l := range wanted {
+		label := labelOf(&l)
+		before, had := now[label]
+		if had && reflect.DeepEqual(l, before) {
+			open = append(open, l)
 			continue
 		}
-		r.log.Info("listening", "listener", label, "address", addr, "anonymous", l.Anonymous)
+		addr, err := r.broker.OpenListener(l)
+		if err == nil {
+			open = append(open, l)
+			r.log.Info("listening", "listener", label, "address", addr, "anonymous", l.Anonymous)
+			continue
+		}
+		errs = append(errs, err)
+		if !had {
+			continue
+		}
+		if _, err := r.broker.OpenListener(before); err != nil { // as it was, rather than none
+			errs = append(errs, err)
+			continue
+		}
+		open = append(open, before)
 	}
-	return errors.Join(errs...)
+	return open, errors.Join(errs...)
 }
 
 func byLabel(listeners []engine.Listener) map[string]engine.Listener {
 	m := make(map[string]engine.Listener, len(listeners))
 	for _, l := range listeners {
-		label := l.Name
-		if label == "" {
-			label = l.Address
-		}
-		m[label] = l
+		m[labelOf(&l)] = l
 	}
 	return m
+}
+
+// labelOf is the engine's name of a listener.
+func labelOf(l *engine.Listener) string {
+	if l.Name != "" {
+		return l.Name
+	}
+	return l.Address
 }

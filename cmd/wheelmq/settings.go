@@ -70,10 +70,7 @@ func (s *settings) listeners(flags *brokerFlags, r resolver) (err error) {
 		}
 		return nil
 	}
-	if flags.auth.PasswordFile == "" {
-		flags.auth.PasswordFile = string(s.Users.PasswordFile)
-	}
-	s.options.Listeners, s.note, err = flagListeners(flags, r)
+	s.options.Listeners, s.note, err = flagListeners(flags, s.Users.PasswordFile != "" || len(s.Login) > 0, r)
 	s.flags["listeners"] = "default"
 	if len(flags.listen) > 0 {
 		s.flags["listeners"] = "--listen"

@@ -83,6 +83,24 @@ func TestReload(t *testing.T) {
 	if !isOpen(first) {
 		t.Error("a bad file closed a listener")
 	}
+	occupier, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer occupier.Close()
+	third := occupier.Addr().(*net.TCPAddr).Port
+	rewrite(conf([]int{first, second, third}, ""))
+	hup("ERROR listeners error=")
+	occupier.Close()
+	hup(fmt.Sprintf("INFO listening listener=127.0.0.1:%d", third)) // the same file opens what could not be opened before
+	if !isOpen(third) {
+		t.Error("the third listener is not open")
+	}
+	rewrite(strings.Replace(conf([]int{first, second}, ""), "anonymous: true}", "anonymous: false}", 1))
+	hup(fmt.Sprintf("INFO listening listener=127.0.0.1:%d address=127.0.0.1:%d anonymous=false", first, first))
+	if _, code, err := paho5TryConnect(t, b, subscription{clientID: newClientID()}); err == nil {
+		t.Errorf("a client without a name came in, with code 0x%02X", code)
+	}
 	rewrite(conf([]int{second}, "loops: 2\n"))
 	hup("INFO reloaded listeners=1")
 	if isOpen(first) {
