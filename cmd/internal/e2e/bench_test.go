@@ -113,3 +113,42 @@ func bench(t *testing.T, name, scenario string, flags ...string) {
 		t.Errorf("%s, %s: a page of %d bytes does not name the scenario (%v)", name, scenario, len(html), err)
 	}
 }
+
+// TestScale is make scale without its machine, and as many connections as any machine has files for: all come up, outlast 1.5
+// times their keep-alive, and a sample of them gets a message.
+func TestScale(t *testing.T) {
+	t.Parallel()
+	if !onlyWheelmq(t) {
+		return
+	}
+	const connections, sample = 3000, 500
+	figures := filepath.Join(t.TempDir(), "figures.json")
+	status, said := wheelmq(t, "bench", "idle", "--quiet", "--broker", startBroker(t).address, "--json", figures, "--at-once", "256",
+		"--connections", strconv.Itoa(connections), "--sample", strconv.Itoa(sample), "--keep-alive", "10", "--settle", "0s", "--duration", "16s")
+	if status != 0 {
+		t.Fatalf("ended with status %d\n%s", status, said)
+	}
+	var run struct {
+		Scale  float64
+		Result struct {
+			Open          int
+			Sent          int
+			Failed        int
+			HoldLatency   struct{ Count int } `json:"hold_latency"`
+			RoundLatency  struct{ Count int } `json:"round_latency"`
+			ConnectionRSS float64             `json:"connection_bytes"`
+		}
+	}
+	text, err := os.ReadFile(figures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &run); err != nil {
+		t.Fatal(err)
+	}
+	r := run.Result
+	if run.Scale != 1 || r.Open != connections || r.Failed != 0 || r.Sent != sample || r.RoundLatency.Count != sample ||
+		r.HoldLatency.Count < connections || r.ConnectionRSS <= 0 {
+		t.Errorf("%+v", run)
+	}
+}
