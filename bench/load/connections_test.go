@@ -70,9 +70,21 @@ func TestConnectionsFail(t *testing.T) {
 	}
 }
 
+// someCycles runs for as long as a busy machine needs to end one cycle.
+func someCycles(t *testing.T, b Broker) (r *Result, err error) {
+	w := &Cycles{Count: 4, Duration: 50 * time.Millisecond}
+	for ; w.Duration < time.Minute; w.Duration *= 4 {
+		if r, err = w.Run(t.Context(), b, nil); err != nil || r.Done > 0 {
+			return r, err
+		}
+	}
+	t.Errorf("no cycle in %v", w.Duration/4)
+	return r, err
+}
+
 func TestCycles(t *testing.T) {
 	b := startFakeBroker(t, nil)
-	r, err := run(t, &Cycles{Count: 4, Duration: 50 * time.Millisecond}, b, V311)
+	r, err := someCycles(t, Broker{Address: b.address, PID: os.Getpid()})
 	if err != nil || r.Done == 0 || r.CPUPerUnit() <= 0 || r.Latency.Count != r.Done {
 		t.Errorf("%+v, %v", r, err)
 	}

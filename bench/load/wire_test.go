@@ -106,7 +106,6 @@ func TestWire(t *testing.T) {
 			&Messages{Publishers: 3, Subscribers: 3, QoS: 2, Payload: 64, Window: 8, Duration: 50 * time.Millisecond, Drain: 10 * time.Second},
 			&Messages{Publishers: 1, Subscribers: 2, Mapping: FanOut, Payload: 600 << 10, Window: 2, Duration: 50 * time.Millisecond, Drain: 10 * time.Second},
 			&Connections{Count: 20, Filters: 2, KeepAlive: 1, Hold: 1100 * time.Millisecond},
-			&Cycles{Count: 3, Duration: 50 * time.Millisecond},
 			&Retained{Messages: 300, Subscribers: 2, Payload: 30},
 			&Replay{Sessions: 5, Queued: 20, Payload: 30},
 		} {
@@ -118,6 +117,9 @@ func TestWire(t *testing.T) {
 			}
 		}
 		b.Address = startFakeBrokerBehind(t, layer, nil).address
+		if r, err := someCycles(t, b); err != nil || r.Flawed() {
+			t.Errorf("%+v, %v", r, err)
+		}
 		if _, err := Probe(t.Context(), b); err != nil {
 			t.Error(err)
 		}
