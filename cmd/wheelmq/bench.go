@@ -93,7 +93,7 @@ func newBench(stdout, stderr io.Writer) *cobra.Command {
 func newCompare(stdout, stderr io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use:                "compare [-list | -smoke | FLAGS]",
-		Short:              "Measure brokers side by side: WheelMQ, Mosquitto, others by their command",
+		Short:              "Measure brokers side by side: WheelMQ, Mosquitto, others that a file names",
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
 			own, err := os.Executable()
