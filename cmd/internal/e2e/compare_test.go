@@ -34,7 +34,7 @@ command = [%[1]q, "-ws", "{address}"]
 		t.Fatal(err)
 	}
 	status, said := wheelmq(t, "bench", "compare", "-smoke", "-mosquitto", mosquittoPath(), "-brokers", brokers, "-report", page,
-		"-scenario", "cycles,connect2k-tls,idle5000-ws,retained100k-durable")
+		"-scenario", "connect10k,connect2k-tls,idle5000-ws,retained100k-durable")
 	if status != 0 {
 		t.Fatalf("ended with status %d\n%s", status, said)
 	}
