@@ -229,7 +229,7 @@ func (cn *conn) publish(flags uint8, body []byte) error {
 		m.Expiry = time.Duration(in.MessageExpiry) * time.Second
 	}
 	if in.QoS > 0 {
-		if in.QoS == 2 && !cn.receive(in.PacketID) {
+		if in.QoS == 2 && !cn.receive(in.PacketID, in.Dup) {
 			return nil
 		}
 		id, qos := in.PacketID, in.QoS
@@ -243,11 +243,13 @@ func (cn *conn) publish(flags uint8, body []byte) error {
 
 // receive reports whether a QoS 2 message is new. One that was acknowledged is
 // acknowledged again; one that waits for its handler is not delivered twice.
-func (cn *conn) receive(id uint16) bool {
+// In 3.1 it is not known whether the session is the old one: only DUP tells a
+// repeated message from a new one.
+func (cn *conn) receive(id uint16, dup bool) bool {
 	c := cn.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.received.Has(id) {
+	if c.received.Has(id) && (dup || c.o.Version != V31) {
 		if !cn.handling.Has(id) {
 			c.change(Change{Kind: Received, ID: uint64(id)})
 			cn.out = codec.AppendAck(cn.out, c.o.Version, codec.PUBREC, id, codec.Success, nil)

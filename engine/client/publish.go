@@ -326,12 +326,14 @@ func (cn *conn) acknowledged(t codec.PacketType, a codec.Ack) error {
 	c.window.Remove(a.PacketID)
 	c.open--
 	c.forget(g)
-	if t == codec.PUBACK || a.Code.Failure() {
+	// PUBCOMP that does not know the identifier ends an exchange after a cut as well (MQTT 5.0 section 3.7.2.1).
+	failed := a.Code.Failure() && !(t == codec.PUBCOMP && a.Code == codec.PacketIdentifierNotFound)
+	if t == codec.PUBACK || failed {
 		g.result(a)
 	}
 	r, err := g.token.result, error(nil)
 	r.PacketID = a.PacketID
-	if a.Code.Failure() {
+	if failed {
 		err = &Refused{What: "PUBLISH", Code: a.Code, Reason: reasonString(a.Properties)}
 	}
 	g.token.settle(r, err)

@@ -194,7 +194,7 @@ func (c *Client) begin(cn *conn) bool {
 	}
 	c.conn = cn
 	c.clean = false
-	if cn.info.SessionPresent {
+	if cn.info.SessionPresent || c.o.Version == V31 && !c.o.CleanStart { // CONNACK of 3.1 does not tell
 		c.resend(cn)
 	} else {
 		c.anew()
@@ -224,10 +224,10 @@ func (c *Client) resend(cn *conn) {
 func (c *Client) anew() {
 	var again []*outgoing
 	for _, e := range c.window.Ordered(nil) {
-		g := e.Value
-		c.window.Remove(e.PacketID)
+		g, state := e.Value, e.State
+		c.window.Remove(e.PacketID) // e is no longer valid
 		c.open--
-		if e.State == inflight.AwaitPubcomp {
+		if state == inflight.AwaitPubcomp {
 			c.forget(g)
 			g.token.settle(g.token.result, nil)
 			continue
