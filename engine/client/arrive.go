@@ -151,6 +151,7 @@ func (cn *conn) packet(h codec.Header, body []byte) error {
 		code := codec.Success
 		if c.received.Remove(a.PacketID) {
 			c.change(Change{Kind: Released, ID: uint64(a.PacketID)})
+			cn.inbound = max(0, cn.inbound-1)
 		} else {
 			code = codec.PacketIdentifierNotFound
 		}
@@ -232,8 +233,11 @@ func (cn *conn) publish(flags uint8, body []byte) error {
 		if in.QoS == 2 && !cn.receive(in.PacketID, in.Dup) {
 			return nil
 		}
-		id, qos := in.PacketID, in.QoS
-		m.ack = func() { cn.acknowledge(id, qos) }
+		a, err := cn.expect(in.PacketID, in.QoS)
+		if err != nil {
+			return err
+		}
+		m.ack = func() { cn.acknowledge(a) }
 	}
 	if !c.arrived.put(m, c.o.MaxArrived, func() bool { return c.waiters.Load() > 0 }) {
 		c.dropped("not_taken", 1)
@@ -251,9 +255,12 @@ func (cn *conn) receive(id uint16, dup bool) bool {
 	defer c.mu.Unlock()
 	if c.received.Has(id) && (dup || c.o.Version != V31) {
 		if !cn.handling.Has(id) {
-			c.change(Change{Kind: Received, ID: uint64(id)})
-			cn.out = codec.AppendAck(cn.out, c.o.Version, codec.PUBREC, id, codec.Success, nil)
-			cn.poke()
+			if cn.awaitsAck(id) {
+				return false // on this connection already
+			}
+			cn.inbound++
+			cn.acks = append(cn.acks, &pendingAck{id: id, qos: 2, done: true})
+			cn.flushAcks()
 		}
 		return false
 	}
@@ -264,21 +271,65 @@ func (cn *conn) receive(id uint16, dup bool) bool {
 
 // acknowledge says PUBACK, or PUBREC. An acknowledgement that comes too late for
 // its connection is not sent: the broker sends the message again.
-func (cn *conn) acknowledge(id uint16, qos codec.QoS) {
+func (cn *conn) acknowledge(a *pendingAck) {
 	c := cn.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != cn {
 		return
 	}
-	t := codec.PUBACK
-	if qos == 2 {
-		t = codec.PUBREC
-		cn.handling.Remove(id)
-		c.change(Change{Kind: Received, ID: uint64(id)})
+	a.done = true
+	if a.qos == 2 {
+		cn.handling.Remove(a.id)
 	}
-	cn.out = codec.AppendAck(cn.out, c.o.Version, t, id, codec.Success, nil)
-	cn.poke()
+	cn.flushAcks()
+}
+
+// A pendingAck is an acknowledgement that a message of this connection needs.
+type pendingAck struct {
+	id   uint16
+	qos  codec.QoS
+	done bool // the message is handled
+}
+
+// expect notes down that a message needs its acknowledgement.
+func (cn *conn) expect(id uint16, qos codec.QoS) (*pendingAck, error) {
+	c := cn.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cn.inbound++; c.o.Version == V5 && cn.inbound > int(c.o.ReceiveMaximum) { // MQTT 5.0 section 3.3.4
+		return nil, &codec.Error{Code: codec.ReceiveMaximumExceeded, Detail: "more messages at once than the Receive Maximum"}
+	}
+	a := &pendingAck{id: id, qos: qos}
+	cn.acks = append(cn.acks, a)
+	return a, nil
+}
+
+// awaitsAck reports whether a QoS 2 message is in acks. Under mu.
+func (cn *conn) awaitsAck(id uint16) bool {
+	return slices.ContainsFunc(cn.acks, func(a *pendingAck) bool { return a.qos == 2 && a.id == id })
+}
+
+// flushAcks sends the acknowledgements whose turn it is: they leave in the order
+// of the messages [MQTT-4.6.0-2] [MQTT-4.6.0-3]. Under mu.
+func (cn *conn) flushAcks() {
+	c := cn.c
+	n := 0
+	for ; n < len(cn.acks) && cn.acks[n].done; n++ {
+		a := cn.acks[n]
+		t := codec.PUBACK
+		if a.qos == 2 {
+			t = codec.PUBREC
+			c.change(Change{Kind: Received, ID: uint64(a.id)})
+		} else {
+			cn.inbound--
+		}
+		cn.out = codec.AppendAck(cn.out, c.o.Version, t, a.id, codec.Success, nil)
+	}
+	if n > 0 {
+		cn.acks = slices.Delete(cn.acks, 0, n)
+		cn.poke()
+	}
 }
 
 // name is the topic name of a PUBLISH, by its alias where it has one.

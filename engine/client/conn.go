@@ -15,9 +15,10 @@ import (
 
 // A conn is one connection.
 type conn struct {
-	c    *Client
-	net  net.Conn
-	info Connected
+	c     *Client
+	net   net.Conn
+	clean bool // CONNECT asked for a new session
+	info  Connected
 
 	// under c.mu
 	out      []byte // to be written
@@ -37,6 +38,8 @@ type conn struct {
 	gone chan struct{} // closed when reader and writer have ended
 	once sync.Once
 
+	acks     []*pendingAck  // of QoS 1 and 2 that arrived, in their order; under c.mu
+	inbound  int            // QoS 1 and 2 of the broker that are not through; under c.mu
 	handling inflight.IDSet // QoS 2 that arrived and waits for its handler; under c.mu
 	limit    time.Duration  // of silence; 0: none
 	in       []byte         // read and not parsed
@@ -77,7 +80,8 @@ func (c *Client) connect(ctx context.Context, s server) (*conn, error) {
 	if c.o.Version == V5 {
 		cn.aliasIn = make([]string, int(c.o.TopicAliasMaximum)+1)
 	}
-	packet := c.connectPacket(user, password, auth)
+	packet, clean := c.connectPacket(user, password, auth)
+	cn.clean = clean
 	if _, err := raw.Write(packet); err != nil {
 		raw.Close()
 		return nil, err
@@ -104,7 +108,8 @@ func (c *Client) sent(t codec.PacketType, packet []byte) {
 	}
 }
 
-func (c *Client) connectPacket(user string, password, auth []byte) []byte {
+// connectPacket encodes CONNECT; clean is its Clean Start.
+func (c *Client) connectPacket(user string, password, auth []byte) (packet []byte, clean bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := codec.Connect{Version: c.o.Version, CleanStart: c.clean || c.clientID == "", KeepAlive: uint16((c.o.KeepAlive + time.Second - 1) / time.Second),
@@ -143,7 +148,7 @@ func (c *Client) connectPacket(user string, password, auth []byte) []byte {
 		}
 		p.Properties = appendUser(p.Properties, c.o.Properties)
 	}
-	return p.Append(nil)
+	return p.Append(nil), p.CleanStart
 }
 
 // handshake reads until CONNACK.
@@ -183,6 +188,9 @@ func (cn *conn) authStep(body []byte) error {
 	if err != nil {
 		return err
 	}
+	if method, _ := a.Properties.Bytes(codec.AuthenticationMethod); string(method) != cn.c.o.Auth.Method() { // [MQTT-4.12.0-5]
+		return &codec.Error{Code: codec.ProtocolError, Detail: "AUTH with another authentication method"}
+	}
 	data, _ := a.Properties.Bytes(codec.AuthenticationData)
 	answer, err := cn.c.o.Auth.Step(data, a.Code == codec.Success)
 	if err != nil {
@@ -218,7 +226,13 @@ func (cn *conn) connack(body []byte) error {
 		server, _ := a.Properties.Bytes(codec.ServerReference)
 		return &Refused{What: "CONNECT", Code: a.Code, Reason: reasonString(a.Properties), Server: string(server)}
 	}
+	if a.SessionPresent && cn.clean { // [MQTT-3.2.2-4]
+		return &codec.Error{Code: codec.ProtocolError, Detail: "a session where a new one was asked for"}
+	}
 	o := &cn.c.o
+	if method, _ := a.Properties.Bytes(codec.AuthenticationMethod); o.Auth != nil && string(method) != o.Auth.Method() { // [MQTT-4.12.0-5]
+		return &codec.Error{Code: codec.ProtocolError, Detail: "CONNACK with another authentication method"}
+	}
 	in := &cn.info
 	*in = Connected{SessionPresent: a.SessionPresent, KeepAlive: o.KeepAlive, SessionExpiry: o.SessionExpiry, MaximumQoS: 2, RetainAvailable: true,
 		ReceiveMaximum: 65535, SharedAvailable: true, WildcardAvailable: true, IdentifiersAvailable: true, Properties: userProperties(a.Properties)}

@@ -2,7 +2,9 @@ package client
 
 import (
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/codec/topic"
@@ -53,23 +55,34 @@ func (m *Message) validate() error {
 	switch {
 	case m.Topic == "":
 		return fmt.Errorf("client: a message without a topic name")
-	case len(m.Topic) > codec.MaxFieldLength || !topic.ValidName(m.Topic):
+	case !validText(m.Topic) || !topic.ValidName(m.Topic) || topic.HasSharePrefix(m.Topic):
 		return fmt.Errorf("client: %q is not a topic name", m.Topic)
 	case m.QoS > 2:
 		return fmt.Errorf("client: QoS %d: want 0, 1 or 2", m.QoS)
 	case len(m.Payload) > codec.MaxRemainingLength/2:
 		return fmt.Errorf("client: a payload of %d bytes is too large", len(m.Payload))
-	case len(m.ContentType) > codec.MaxFieldLength || len(m.ResponseTopic) > codec.MaxFieldLength || len(m.Correlation) > codec.MaxFieldLength:
-		return fmt.Errorf("client: a property of more than %d bytes", codec.MaxFieldLength)
+	case !validText(m.ContentType) || !validText(m.ResponseTopic) || len(m.Correlation) > codec.MaxFieldLength:
+		return fmt.Errorf("client: a property of more than %d bytes, or not UTF-8 without NUL", codec.MaxFieldLength)
+	case m.Text && !utf8.Valid(m.Payload):
+		return fmt.Errorf("client: the payload on %q is not the UTF-8 that Text says", m.Topic)
 	case m.ResponseTopic != "" && !topic.ValidName(m.ResponseTopic):
 		return fmt.Errorf("client: response topic %q is not a topic name", m.ResponseTopic)
 	}
-	for _, p := range m.Properties {
-		if len(p.Name) > codec.MaxFieldLength || len(p.Value) > codec.MaxFieldLength {
-			return fmt.Errorf("client: a property of more than %d bytes", codec.MaxFieldLength)
+	return validProperties(m.Properties)
+}
+
+func validProperties(list []Property) error {
+	for _, p := range list {
+		if !validText(p.Name) || !validText(p.Value) {
+			return fmt.Errorf("client: a property of more than %d bytes, or not UTF-8 without NUL", codec.MaxFieldLength)
 		}
 	}
 	return nil
+}
+
+// validText reports whether s may stand in a packet as text [MQTT-1.5.4-1] [MQTT-1.5.4-2].
+func validText(s string) bool {
+	return len(s) <= codec.MaxFieldLength && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }
 
 // appendProperties encodes m's properties, the expiry excepted.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
-	"github.com/wheelmq/wheelmq/codec/topic"
 )
 
 // The versions of MQTT.
@@ -159,8 +158,11 @@ func (o *Options) validate() error {
 	if v := o.Version; v != 0 && v != V31 && v != V311 && v != V5 {
 		bad("Version %v: want V31, V311 or V5", v)
 	}
-	if len(o.ClientID) > codec.MaxFieldLength || len(o.UserName) > codec.MaxFieldLength || len(o.Password) > codec.MaxFieldLength {
-		bad("client identifier, user name or password of more than %d bytes", codec.MaxFieldLength)
+	if !validText(o.ClientID) || !validText(o.UserName) || len(o.Password) > codec.MaxFieldLength {
+		bad("client identifier, user name or password of more than %d bytes, or not UTF-8 without NUL", codec.MaxFieldLength)
+	}
+	if err := validProperties(o.Properties); err != nil {
+		errs = append(errs, err)
 	}
 	if o.KeepAlive > math.MaxUint16*time.Second {
 		bad("KeepAlive %v: want up to 65535 s", o.KeepAlive)
@@ -171,8 +173,8 @@ func (o *Options) validate() error {
 	if o.Overflow > DropOldest {
 		bad("Overflow %d: want up to %d", o.Overflow, DropOldest)
 	}
-	if w := o.Will; w != nil && (w.Topic == "" || !topic.ValidName(w.Topic) || w.QoS > 2 || len(w.Payload) > codec.MaxFieldLength) {
-		bad("the will needs a topic name, a QoS from 0 to 2 and a payload of up to %d bytes", codec.MaxFieldLength)
+	if w := o.Will; w != nil && (w.validate() != nil || len(w.Payload) > codec.MaxFieldLength) {
+		bad("the will needs a topic name, a QoS from 0 to 2, valid properties and a payload of up to %d bytes", codec.MaxFieldLength)
 	}
 	if o.Version != 0 && o.Version != V5 && o.Auth != nil {
 		bad("enhanced authentication is of MQTT 5.0")

@@ -83,12 +83,14 @@ func (cn *conn) append0(m *Message) error {
 		if m.Expiry > 0 {
 			d.HasMessageExpiry, d.MessageExpiry = true, seconds(m.Expiry)
 		}
-		cn.alias(&d, m.Topic)
 	}
 	topic := append(cn.topic[:0], m.Topic...)
 	cn.topic = topic
 	if err := cn.fits(codec.PublishSize(cn.c.o.Version, &d, len(topic), len(m.Payload), len(cn.props))); err != nil {
 		return err
+	}
+	if cn.fits(codec.PublishSize(cn.c.o.Version, &d, len(topic), len(m.Payload), len(cn.props))+4) == nil { // an alias takes 3 bytes and may make the length longer
+		cn.alias(&d, m.Topic)
 	}
 	cn.out = codec.AppendPublish(cn.out, cn.c.o.Version, &d, topic, m.Payload, cn.props)
 	cn.poke()

@@ -32,10 +32,12 @@ type subscription struct {
 func (s *Subscription) validate() error {
 	_, rest, _, ok := topic.ParseShared(s.Filter)
 	switch {
-	case !ok || !topic.ValidFilter(rest) || len(s.Filter) > codec.MaxFieldLength:
+	case !ok || !topic.ValidFilter(rest) || !validText(s.Filter):
 		return fmt.Errorf("client: %q is not a topic filter", s.Filter)
 	case s.QoS > 2:
 		return fmt.Errorf("client: QoS %d: want 0, 1 or 2", s.QoS)
+	case s.NoLocal && topic.HasSharePrefix(s.Filter): // [MQTT-3.8.3-4]
+		return fmt.Errorf("client: %q: a shared subscription has no NoLocal", s.Filter)
 	case s.RetainHandling > 2:
 		return fmt.Errorf("client: RetainHandling %d: want 0, 1 or 2", s.RetainHandling)
 	}
