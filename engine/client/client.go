@@ -326,6 +326,9 @@ func (c *Client) end(err error) {
 	c.queue = nil
 	for _, e := range c.window.Ordered(nil) {
 		lost = append(lost, e.Value)
+		if e.State == awaitSuback {
+			c.window.Remove(e.PacketID) // it is failed here, not by the end of the connection
+		}
 	}
 	reason := c.closedError()
 	c.signal()

@@ -337,6 +337,7 @@ func TestQueue(t *testing.T) {
 
 // TestRequest: a request is answered; one to nobody fails at once.
 func TestRequest(t *testing.T) {
+	covers(t, "U5-4.10")
 	b := broker(t)
 	server := connect(t, client.Options{Servers: to(b)})
 	_, err := server.Subscribe(within(t), client.Subscription{Filter: "square", QoS: 1, Handler: func(m *client.Message) {
@@ -459,6 +460,7 @@ func TestServers(t *testing.T) {
 
 // TestTakenOver: a client whose identifier another takes does not take it back.
 func TestTakenOver(t *testing.T) {
+	covers(t, "B-takeover-loop")
 	b := broker(t)
 	lost := make(chan error, 1)
 	c := connect(t, client.Options{Servers: to(b), ClientID: "same", MinPause: time.Millisecond, OnLost: func(err error) { lost <- err }})
@@ -478,6 +480,7 @@ func TestTakenOver(t *testing.T) {
 
 // TestDoors: TCP, TLS, WebSocket and Unix sockets carry the same.
 func TestDoors(t *testing.T) {
+	covers(t, "MQTT-4.2.0-1")
 	path := filepath.Join(t.TempDir(), "s")
 	b := enginetest.Start(t, engine.Options{Listeners: []engine.Listener{{Address: "127.0.0.1:0", Anonymous: true}, {Address: "unix:" + path, Anonymous: true},
 		{Address: "127.0.0.1:0", Anonymous: true, WebSocket: &engine.WebSocket{PingInterval: 10 * time.Millisecond}}}})

@@ -38,6 +38,7 @@ type conn struct {
 	gone chan struct{} // closed when reader and writer have ended
 	once sync.Once
 
+	later    []uint16       // to be sent again as the broker takes more; under c.mu
 	acks     []*pendingAck  // of QoS 1 and 2 that arrived, in their order; under c.mu
 	inbound  int            // QoS 1 and 2 of the broker that are not through; under c.mu
 	handling inflight.IDSet // QoS 2 that arrived and waits for its handler; under c.mu

@@ -234,6 +234,7 @@ func (c *cutter) pass(to, from *net.TCPConn, fromClient bool, end func()) {
 // TestCut cuts the connection of a sender and of a receiver at each step of the flows of QoS 1 and 2, before the packet
 // arrives and after, and checks what comes of it: exactly once at QoS 2, at least once at QoS 1, in order.
 func TestCut(t *testing.T) {
+	covers(t, "311:MQTT-7.0.0-2", "MQTT-4.4.0-1", "MQTT-4.3.3-10")
 	for _, b := range brokers {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()

@@ -76,6 +76,9 @@ func (c *Client) publish0(ctx context.Context, m *Message) error {
 
 // append0 encodes a message of QoS 0. Under mu.
 func (cn *conn) append0(m *Message) error {
+	if m.Retain && !cn.info.RetainAvailable { // [MQTT-3.2.2-14]
+		return &Refused{What: "PUBLISH", Code: codec.RetainNotSupported, Reason: "the broker said so in CONNACK"}
+	}
 	d := codec.Delivery{Retain: m.Retain}
 	cn.props = cn.props[:0]
 	if cn.c.o.Version == V5 {
@@ -292,6 +295,9 @@ func (cn *conn) pump() {
 // acknowledged handles PUBACK, PUBREC and PUBCOMP. Under mu.
 func (cn *conn) acknowledged(t codec.PacketType, a codec.Ack) error {
 	c := cn.c
+	if c.conn != cn {
+		return nil // the client has ended, with what is in flight as it was
+	}
 	e := c.window.Get(a.PacketID)
 	want := inflight.AwaitPuback
 	switch t {
@@ -339,6 +345,12 @@ func (cn *conn) acknowledged(t codec.PacketType, a codec.Ack) error {
 		err = &Refused{What: "PUBLISH", Code: a.Code, Reason: reasonString(a.Properties)}
 	}
 	g.token.settle(r, err)
+	if len(cn.later) > 0 {
+		if e := c.window.Get(cn.later[0]); e != nil {
+			cn.encode(e.Value, e.PacketID, true)
+		}
+		cn.later = cn.later[1:]
+	}
 	cn.pump()
 	c.signal()
 	return nil

@@ -210,10 +210,15 @@ func (c *Client) begin(cn *conn) bool {
 
 // resend sends what is in flight again (MQTT 5.0 section 4.4). Under mu.
 func (c *Client) resend(cn *conn) {
+	sent := 0
 	for _, e := range c.window.Ordered(nil) {
-		if e.State == inflight.AwaitPubcomp {
+		switch {
+		case e.State == inflight.AwaitPubcomp:
 			cn.out = codec.AppendAck(cn.out, c.o.Version, codec.PUBREL, e.PacketID, codec.Success, nil)
-		} else {
+		case sent >= cn.quota: // the broker takes fewer at once than before
+			cn.later = append(cn.later, e.PacketID)
+		default:
+			sent++
 			cn.encode(e.Value, e.PacketID, true)
 		}
 	}

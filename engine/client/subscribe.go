@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/codec/topic"
@@ -58,6 +59,10 @@ func (c *Client) Subscribe(ctx context.Context, list ...Subscription) ([]codec.R
 		}
 	}
 	c.mu.Lock()
+	if err := c.subscribable(list); err != nil {
+		c.mu.Unlock()
+		return nil, err
+	}
 	made := make([]*subscription, len(list))
 	for i, s := range list {
 		made[i] = c.remember(s)
@@ -68,6 +73,27 @@ func (c *Client) Subscribe(ctx context.Context, list ...Subscription) ([]codec.R
 		return nil, err
 	}
 	return codes, c.granted(made, codes, props)
+}
+
+// subscribable reports what the broker has said it does not take. Under mu.
+func (c *Client) subscribable(list []Subscription) error {
+	if c.conn == nil {
+		return nil
+	}
+	for _, s := range list {
+		_, rest, shared, _ := topic.ParseShared(s.Filter)
+		code := codec.Success
+		switch {
+		case shared && !c.conn.info.SharedAvailable:
+			code = codec.SharedSubscriptionsNotSupported
+		case strings.ContainsAny(rest, "+#") && !c.conn.info.WildcardAvailable:
+			code = codec.WildcardSubscriptionsNotSupported
+		default:
+			continue
+		}
+		return &Refused{What: "SUBSCRIBE to " + s.Filter, Code: code, Reason: "the broker said so in CONNACK"}
+	}
+	return nil
 }
 
 // granted notes down what SUBACK says.
