@@ -76,9 +76,9 @@ var fences = map[string][]string{
 	"github.com/BurntSushi/toml":              {"bench/compare"},
 	"github.com/spf13/cobra":                  {"cmd/wheelmq"},
 	"github.com/spf13/pflag":                  {"cmd/wheelmq"},
-	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e", "engine"}, // engine: its examples
-	"modernc.org/sqlite":                      {"engine"},                     // an example
-	"github.com/eclipse/paho.golang":          {"cmd/internal/e2e", "engine"}, // engine: its hooks over the wire
+	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e", "engine", "engine/client"}, // engine: its examples
+	"modernc.org/sqlite":                      {"engine"},                                      // an example
+	"github.com/eclipse/paho.golang":          {"cmd/internal/e2e", "engine", "engine/client"}, // engine: its hooks over the wire
 	"github.com/HdrHistogram/hdrhistogram-go": {"bench/load"},
 	"golang.org/x/crypto/argon2":              {"engine/auth"},
 	"github.com/mochi-mqtt/server/v2":         {"engine/client"}, // its tests
