@@ -14,6 +14,7 @@ import (
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
 	"github.com/wheelmq/wheelmq/engine/internal/directory"
+	"github.com/wheelmq/wheelmq/engine/internal/limits"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/internal/transport"
@@ -44,6 +45,9 @@ type Broker struct {
 	retained      retainedStore
 	directory     directory.Directory
 	full          fullSessions
+	bans          limits.Bans
+	addresses     limits.Addresses
+	flaps         limits.Flaps
 	open          atomic.Int64 // network connections
 	messages      message.Shared
 	hooks         hooks

@@ -60,7 +60,8 @@ type conn struct {
 	index     uint32        // in loop.conns
 	dirty     bool          // in loop.dirty
 	congested bool          // in loop.congested
-	deaf      bool          // takes no packets: by its state, or for ext.review
+	deaf      bool          // takes no packets: by its state, for ext.review or for ext.rate
+	counted   bool          // among those of its address
 }
 
 // connExt is the part of a connection that only some need.
@@ -78,6 +79,7 @@ type connExt struct {
 	packetLimit    int               // of this client; 0: as the options say
 	move           *move             // in connResume: what brings the session
 	review         *review           // what hooks think about
+	rate           *rate             // what it may send; nil: as much as it likes
 }
 
 // Kinds of a connection's timer.
@@ -85,6 +87,7 @@ const (
 	timerConnect   uint8 = iota // CONNECT must have been accepted
 	timerKeepAlive              // look whether a packet came
 	timerClosing                // the peer had time to read our last packet
+	timerThrottle               // what was sent too fast is paid for
 	timerUntil                  // the right to be connected has ended
 )
 
@@ -124,6 +127,8 @@ func fireConn(n *wheel.Node[conn]) {
 		c.checkKeepAlive()
 	case timerClosing:
 		c.sock.Close()
+	case timerThrottle:
+		c.unthrottle()
 	case timerUntil:
 		c.fail(codec.NotAuthorized, "the right to be connected has ended")
 	}
@@ -133,6 +138,9 @@ func fireConn(n *wheel.Node[conn]) {
 // since lets it live. A packet costs one store, no timer operation.
 func (c *conn) checkKeepAlive() {
 	allowed := keepAliveGrace(c.keepAlive)
+	if c.throttled() {
+		c.lastSeen = c.loop.ticks // it is not the client that is slow
+	}
 	due := c.loop.start.Add(time.Duration(c.lastSeen+1) * wheel.Tick).Add(allowed)
 	if c.loop.now < due {
 		c.loop.connTimers.Arm(&c.timer, due)
@@ -269,7 +277,16 @@ func (c *conn) keep(b []byte) {
 	if c.in == nil {
 		c.in = bytebufferpool.Get()
 	}
-	if len(c.in.B)+len(b) > c.packetLimit()+c.loop.b.options().MaximumConnectSize {
+	most := c.packetLimit() + c.loop.b.options().MaximumConnectSize
+	if c.throttled() {
+		most += throttledBytes
+		c.sock.SetReading(false) // it may have begun again
+	}
+	if len(c.in.B)+len(b) > most {
+		if c.throttled() {
+			c.fail(codec.MessageRateTooHigh, "too many packets wait for the rate")
+			return
+		}
 		if c.underReview() {
 			c.fail(codec.QuotaExceeded, "too many packets wait for a decision")
 			return
@@ -322,6 +339,7 @@ func (c *conn) Closed(err error) {
 	c.become(connClosed)
 	l.connTimers.Cancel(&c.timer)
 	l.forget(c)
+	c.leaveAddress()
 	l.b.open.Add(-1)
 	c.release()
 }
@@ -338,6 +356,9 @@ func (c *conn) release() {
 	}
 	if c.ext != nil {
 		c.loop.connTimers.Cancel(&c.ext.until)
+		if r := c.ext.rate; r != nil {
+			c.loop.connTimers.Cancel(&r.timer)
+		}
 		c.ext = nil
 	}
 }
@@ -411,6 +432,9 @@ func (c *conn) closeAfterOutput() {
 		return
 	}
 	c.become(connClosing)
+	if c.throttled() {
+		c.sock.SetReading(true) // a close with unread input would discard the last packet
+	}
 	c.writeOut()
 	if c.state == connClosed {
 		return

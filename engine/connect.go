@@ -32,6 +32,7 @@ type connecting struct {
 	will            *will
 	reply           []byte         // Authentication Data for CONNACK
 	replaces        uint32         // of the loop when it came
+	admitted        bool           // counted as a connect of its client
 	terms           *hook.Decision // what a hook decided; nil: nothing
 }
 
@@ -51,8 +52,16 @@ func (c *conn) connect(body []byte) {
 		c.refuse(codec.ServerBusy, "as many connections as allowed") // B-busy
 		return
 	}
+	if code, detail := c.admit(); code.Failure() {
+		c.refuse(code, detail)
+		return
+	}
 	cn, code, detail := c.describe(&p)
 	if code.Failure() {
+		c.refuse(code, detail)
+		return
+	}
+	if code, detail := c.banned(cn); code.Failure() { // before anybody hashes a password
 		c.refuse(code, detail)
 		return
 	}
@@ -235,6 +244,10 @@ func (l *loop) accept(c *conn, cn *connecting) {
 		c.refuse(codec.PacketTooLarge, "Maximum Packet Size leaves no room for CONNACK")
 		return
 	}
+	if code, detail := c.allowed(cn); code.Failure() {
+		c.refuse(code, detail)
+		return
+	}
 	at, ok := l.b.directory.Lookup(cn.ClientID)
 	if ok && refLoop(router.Ref(at)) == l.id {
 		if cl := l.client(router.Ref(at)); cl != nil {
@@ -286,6 +299,7 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 			noProblemInfo: cn.noProblemInfo, method: cn.method}
 	}
 	l.applyTerms(c, cl, cn.terms)
+	c.limitRate(cn.terms)
 	if cn.HasUserName || cl.ext != nil {
 		cl.extend().userName = cn.UserName
 	}

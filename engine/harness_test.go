@@ -158,6 +158,7 @@ type peer struct {
 	gone    bool          // the connection is down
 	stalled bool          // the test does not take bytes: they count as buffered
 	held    int           // bytes buffered while stalled
+	paused  bool          // the broker does not read
 }
 
 func (p *peer) Write(b []byte) {
@@ -170,7 +171,8 @@ func (p *peer) Write(b []byte) {
 		p.held += len(b)
 	}
 }
-func (p *peer) Buffered() int { return p.held }
+func (p *peer) Buffered() int      { return p.held }
+func (p *peer) SetReading(on bool) { p.paused = !on }
 func (p *peer) Close() {
 	if p.gone {
 		return

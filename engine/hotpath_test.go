@@ -55,6 +55,7 @@ func (s *sink) Write(b []byte) {
 		s.last = append(s.last[:0], b...)
 	}
 }
+func (s *sink) SetReading(bool)             {}
 func (s *sink) Buffered() int               { return 0 }
 func (s *sink) Close()                      { s.conn.Closed(io.EOF) }
 func (s *sink) CloseWrite() error           { return nil }

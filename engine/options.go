@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/internal/limits"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/store"
 	"github.com/wheelmq/wheelmq/router"
@@ -59,6 +60,14 @@ type Options struct {
 
 	MaxRetainedMessages Limit // 0: 1,000,000
 	MaxRetainedBytes    Limit // 0: 1 GiB
+
+	MessageRate    int  // PUBLISH packets a second that a client may send, a second's worth at once; above it is not read from until that is made up for, or disconnected where that took over a minute; 0: no bound
+	ByteRate       int  // the same in bytes of packets of all kinds
+	RateDisconnect bool // a client above its rate is disconnected with 0x96 instead
+
+	AddressConnections int // connections of one address (of IPv6: one /64) that sent CONNECT; more are refused with 0x97; 0: no bound
+	AddressConnectRate int // CONNECTs of one address a second; more are refused with 0x9F; 0: no bound
+	ClientConnectRate  int // connects of one Client Identifier a minute, takeovers included; above it refused with 0x9F for 1 s, then for twice as long each time up to 5 min; 0: no bound
 
 	NoRetained                bool // Retain Available 0
 	NoWildcardSubscriptions   bool
@@ -174,7 +183,13 @@ func (o Options) Validate() error {
 			bad("%s %d: want above 0, or Unlimited", name, l)
 		}
 	}
-	for name, n := range map[string]int{"MaxConnections": o.MaxConnections, "MaxTopicLevels": o.MaxTopicLevels,
+	for name, n := range map[string]int{"MessageRate": o.MessageRate, "ByteRate": o.ByteRate,
+		"AddressConnectRate": o.AddressConnectRate, "ClientConnectRate": o.ClientConnectRate} {
+		if n < 0 || n > limits.MaxRate {
+			bad("%s %d: want up to %d, or 0 for no bound", name, n, limits.MaxRate)
+		}
+	}
+	for name, n := range map[string]int{"AddressConnections": o.AddressConnections, "MaxConnections": o.MaxConnections, "MaxTopicLevels": o.MaxTopicLevels,
 		"OutboundBytes": o.OutboundBytes, "MailboxBytes": o.MailboxBytes, "ConnectTimeout": int(o.ConnectTimeout),
 		"HookTimeout": int(o.HookTimeout), "HookWorkers": o.HookWorkers, "HookBacklog": o.HookBacklog, "HookEvents": o.HookEvents} {
 		if n < 0 {

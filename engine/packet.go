@@ -54,6 +54,9 @@ func (c *conn) openPacket(h codec.Header, body []byte) {
 	default:
 		c.fail(codec.ProtocolError, "a packet that only a server sends")
 	}
+	if c.ext != nil && c.ext.rate != nil {
+		c.spend(h)
+	}
 	c.relieve()
 }
 

@@ -14,7 +14,8 @@ var changeable = []string{
 	"MaxConnections", "MaxSessions", "ConnectTimeout", "MaximumConnectSize", "MaxInflight", "KeepAliveMaximum",
 	"SessionExpiryLimit", "EmptyClientID", "ResponseInfo", "CheckPayloadFormat", "MaxQueuedMessages", "MaxQueuedBytes",
 	"MaxSubscriptions", "MaxTopicLevels", "SharedStrategy", "MaxRetainedMessages", "MaxRetainedBytes", "OutboundBytes",
-	"MailboxBytes", "SysInterval",
+	"MailboxBytes", "SysInterval", "MessageRate", "ByteRate", "RateDisconnect", "AddressConnections", "AddressConnectRate",
+	"ClientConnectRate",
 }
 
 // elsewhere are fields that have methods of their own, or are the program's.

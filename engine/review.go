@@ -42,7 +42,8 @@ func (c *conn) resume(r *review) bool {
 	if c.ext == nil || c.ext.review != r {
 		return false
 	}
-	c.deaf, c.ext.review = false, nil
+	c.ext.review = nil
+	c.deaf = c.throttled()
 	return true
 }
 
@@ -59,7 +60,8 @@ func (c *conn) carryOn() {
 // not published, and a client that sends it again shall not be taken at its word.
 func (c *conn) abandon(cl *client) {
 	r := c.ext.review
-	c.deaf, c.ext.review = false, nil
+	c.ext.review = nil
+	c.deaf = c.throttled()
 	if r.topic == nil {
 		return
 	}
@@ -88,6 +90,7 @@ type goneSocket struct {
 }
 
 func (*goneSocket) Write([]byte)                  {}
+func (*goneSocket) SetReading(bool)               {}
 func (*goneSocket) Buffered() int                 { return 0 }
 func (s *goneSocket) Close()                      { s.c.Closed(nil) }
 func (*goneSocket) CloseWrite() error             { return net.ErrClosed }

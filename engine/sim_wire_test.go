@@ -109,6 +109,8 @@ func (c *simConn) Write(b []byte) {
 	c.down = append(c.down, b...)
 }
 
+func (c *simConn) SetReading(bool) {}
+
 func (c *simConn) Buffered() int {
 	if c.stalled {
 		return len(c.down)

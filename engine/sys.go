@@ -143,6 +143,9 @@ func (l *loop) sayFigures(c *metrics.Counters) {
 	for d := range hook.NumDropReasons {
 		l.say("wheelmq/dropped/"+d.String(), strconv.FormatUint(c.Dropped[d], 10))
 	}
+	for i := range metrics.NumLimits {
+		l.say("wheelmq/limited/"+i.String(), strconv.FormatUint(c.Limited[i], 10))
+	}
 }
 
 var packetNames = [16]string{"", "connect", "connack", "publish", "puback", "pubrec", "pubrel", "pubcomp",

@@ -123,6 +123,8 @@ func TestNativeCoversOptions(t *testing.T) {
 	f.Limits.Sessions, f.Limits.ConnectPacket, f.Limits.Subscriptions, f.Limits.TopicLevels = 6, 7, 8, 9
 	f.Limits.Retained, f.Limits.Outbound, f.Limits.Mailbox = Retained{10, 11}, 12, 13
 	f.Limits.HookTimeout, f.Limits.HookWorkers, f.Limits.HookBacklog = 14, 15, 16
+	f.Limits.MessageRate, f.Limits.ByteRate, f.Limits.RateDisconnect = 17, 18, true
+	f.Limits.AddressConns, f.Limits.AddressRate, f.Limits.ClientRate = 19, 20, 21
 	f.Features = Features{PayloadFormat: true, SharedStrategy: "random", ResponseInfo: "x"}
 	f.Limits.AliasesIn, f.Limits.AliasesOut = 4, 5
 	o, _, err := f.Options()

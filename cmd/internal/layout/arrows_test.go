@@ -13,6 +13,7 @@ var arrows = map[string][]string{
 	"engine/internal/invariant":      {}, // anything under engine/ may import it
 
 	// 1
+	"engine/internal/limits":    {"engine/internal/clock"},
 	"engine/internal/wheel":     {"engine/internal/clock"},
 	"engine/internal/inflight":  {"codec"},
 	"engine/internal/transport": {"engine/internal/metrics"},
@@ -28,7 +29,7 @@ var arrows = map[string][]string{
 	"engine": {
 		"codec", "codec/topic", "router", "router/retained", "engine/hook", "engine/message", "engine/store",
 		"engine/internal/session", "engine/internal/inflight", "engine/internal/directory", "engine/internal/transport", "engine/internal/certs",
-		"engine/internal/wheel", "engine/internal/clock", "engine/internal/metrics",
+		"engine/internal/wheel", "engine/internal/clock", "engine/internal/metrics", "engine/internal/limits",
 	},
 
 	// 3

@@ -77,6 +77,8 @@ type Response struct {
 	MaximumPacketSize uint32       `json:"maximum_packet_size,omitempty"`
 	MaxQueuedMessages int          `json:"max_queued_messages,omitempty"`
 	MaxQueuedBytes    int          `json:"max_queued_bytes,omitempty"`
+	MessageRate       int          `json:"message_rate,omitempty"`
+	ByteRate          int          `json:"byte_rate,omitempty"`
 	MaxSubscriptions  int          `json:"max_subscriptions,omitempty"`
 }
 
@@ -156,7 +158,8 @@ func (r *Response) decision(c *hook.Connect, age time.Duration) (hook.Decision, 
 	}
 	d := hook.Decision{Verdict: hook.Accept, Reason: r.Reason, UserName: r.UserName, ClientID: r.ClientID, KeepAlive: r.KeepAlive,
 		SessionExpiry: r.SessionExpiry, ReceiveMaximum: r.ReceiveMaximum, MaxInflight: r.MaxInflight, MaximumPacketSize: r.MaximumPacketSize,
-		MaxQueuedMessages: r.MaxQueuedMessages, MaxQueuedBytes: r.MaxQueuedBytes, MaxSubscriptions: r.MaxSubscriptions}
+		MaxQueuedMessages: r.MaxQueuedMessages, MaxQueuedBytes: r.MaxQueuedBytes, MaxSubscriptions: r.MaxSubscriptions,
+		MessageRate: r.MessageRate, ByteRate: r.ByteRate}
 	if r.ExpiresIn > 0 {
 		left := time.Duration(min(r.ExpiresIn, 1<<31))*time.Second - age
 		if left <= 0 {

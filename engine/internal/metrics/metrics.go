@@ -20,6 +20,7 @@ type Counters struct {
 	Dropped                                [hook.NumDropReasons]uint64 // every drop has one reason
 	Connects, Disconnects                  uint64                      // connections that reached CONNACK 0
 	Refused                                uint64                      // CONNECTs refused
+	Limited                                [NumLimits]uint64           // by which limit: some of Refused, and what was done to clients above their rate
 	SocketsOpened                          uint64
 	OutputOverflows                        uint64 // connections closed at the output bound
 	SessionsExpired                        uint64
@@ -61,6 +62,9 @@ func (x *Cell) AddTo(sum *Counters) {
 	sum.Connects += c.Connects
 	sum.Disconnects += c.Disconnects
 	sum.Refused += c.Refused
+	for i, n := range c.Limited {
+		sum.Limited[i] += n
+	}
 	sum.SocketsOpened += c.SocketsOpened
 	sum.OutputOverflows += c.OutputOverflows
 	sum.SessionsExpired += c.SessionsExpired

@@ -27,6 +27,7 @@ type eventLoop struct {
 	pinged    []*wsLayer // who is pinged when idle, in no order
 	pingNext  int        // index of who was looked at last
 	pingRound int        // ticks in which each is looked at once
+	poller    int        // epoll descriptor of gnet's loop; 0: not looked for; -1: not found
 
 	mu sync.RWMutex
 	el gnet.EventLoop // nil while the loop does not run
@@ -62,6 +63,18 @@ func (l *eventLoop) tick() {
 	if l.ticking.CompareAndSwap(false, true) && !l.execute((*tickTask)(l)) {
 		l.ticking.Store(false)
 	}
+}
+
+// findPoller makes sure that poller is known, and reports whether it is. fd is
+// one that the loop watches.
+func (l *eventLoop) findPoller(fd int) bool {
+	if l.poller == 0 {
+		l.poller = pollerOf(fd)
+		if l.poller < 0 {
+			l.server.cfg.Logger.Warn("the poller cannot be told to pause reading: clients over their rate are disconnected when too much of theirs waits")
+		}
+	}
+	return l.poller > 0
 }
 
 type wakeTask eventLoop
@@ -102,6 +115,7 @@ func (s *Server) bind(el gnet.EventLoop) *eventLoop {
 	if l == nil {
 		l = s.loops[len(s.bound)]
 		s.bound[el] = l
+		l.poller = 0
 		l.mu.Lock()
 		l.el = el
 		l.mu.Unlock()

@@ -55,6 +55,16 @@ func (s *socket) CloseWrite() error {
 	return syscall.Shutdown(s.gc.Fd(), syscall.SHUT_WR)
 }
 
+// SetReading implements Socket. gnet has no such thing, so its poller is told.
+func (s *socket) SetReading(on bool) {
+	if s.closed {
+		return
+	}
+	if l := s.in.server.bind(s.gc.EventLoop()); l.findPoller(s.gc.Fd()) {
+		watch(l.poller, s.gc.Fd(), on, s.gc.OutboundBuffered() > 0)
+	}
+}
+
 func (s *socket) Listener() any             { return s.in.Owner }
 func (s *socket) RemoteAddr() net.Addr      { return s.gc.RemoteAddr() }
 func (s *socket) LocalAddr() net.Addr       { return s.gc.LocalAddr() }

@@ -40,6 +40,12 @@ type Socket interface {
 	// CloseWrite ends this side's stream, when all was handed to the kernel:
 	// the peer can still read what was sent before.
 	CloseWrite() error
+	// SetReading says whether bytes are read: while they are not, the sender
+	// meets the flow control of TCP. Received may still be called for what was
+	// read before, and begins again when output has had to wait for the kernel,
+	// or everywhere but on Linux at once: who is called then asks again, and
+	// bounds what it keeps. The end of the connection is not seen while paused.
+	SetReading(on bool)
 	// Listener is the Owner of the listener by which it came.
 	Listener() any
 	// RemoteAddr and LocalAddr are valid until Peer.Closed returns.
