@@ -112,7 +112,7 @@ type Limits struct {
 	Subscriptions  engine.Limit `key:"subscriptions" doc:"of one session"`
 	TopicLevels    int          `key:"topic_levels" doc:"of topic names and filters" min:"1" max:"65535"`
 	MessageRate    int          `key:"message_rate" doc:"PUBLISH packets a second of one client; above it is not read from until that is made up for; 0: any" min:"0" max:"1000000000"`
-	ByteRate       Size         `key:"byte_rate" doc:"the same in bytes of all packets; 0: any" min:"0" max:"1000000000"`
+	ByteRate       int          `key:"byte_rate" doc:"the same in bytes of all packets; 0: any" min:"0" max:"1000000000"`
 	RateDisconnect bool         `key:"rate_disconnect" doc:"a client above its rate is disconnected instead"`
 	AddressConns   int          `key:"address_connections" doc:"of one address (of IPv6: one /64) at once; 0: any" min:"0" max:"10000000"`
 	AddressRate    int          `key:"address_connect_rate" doc:"connects a second of one address; 0: any" min:"0" max:"1000000000"`
@@ -215,7 +215,7 @@ func (f *File) take(o engine.Options) {
 		KeepAlive: Duration(o.KeepAliveMaximum), SessionExpiry: spanOf(o.SessionExpiryLimit),
 		Queue:         QueueLimits{Messages: o.MaxQueuedMessages, Bytes: SizeLimit(o.MaxQueuedBytes), Overflow: o.Overflow.String()},
 		Subscriptions: o.MaxSubscriptions, TopicLevels: o.MaxTopicLevels,
-		MessageRate: o.MessageRate, ByteRate: Size(o.ByteRate), RateDisconnect: o.RateDisconnect,
+		MessageRate: o.MessageRate, ByteRate: o.ByteRate, RateDisconnect: o.RateDisconnect,
 		AddressConns: o.AddressConnections, AddressRate: o.AddressConnectRate, ClientRate: o.ClientConnectRate,
 		Retained: Retained{Messages: o.MaxRetainedMessages, Bytes: SizeLimit(o.MaxRetainedBytes)},
 		Outbound: Size(o.OutboundBytes), Mailbox: Size(o.MailboxBytes),
@@ -306,7 +306,7 @@ func (f *File) Options() (engine.Options, []Users, error) {
 		KeepAliveMaximum: time.Duration(m.KeepAlive), SessionExpiryLimit: m.SessionExpiry.limit(),
 		MaxQueuedMessages: m.Queue.Messages, MaxQueuedBytes: engine.Limit(m.Queue.Bytes),
 		MaxSubscriptions: m.Subscriptions, MaxTopicLevels: m.TopicLevels,
-		MessageRate: m.MessageRate, ByteRate: int(m.ByteRate), RateDisconnect: m.RateDisconnect,
+		MessageRate: m.MessageRate, ByteRate: m.ByteRate, RateDisconnect: m.RateDisconnect,
 		AddressConnections: m.AddressConns, AddressConnectRate: m.AddressRate, ClientConnectRate: m.ClientRate,
 		MaxRetainedMessages: m.Retained.Messages, MaxRetainedBytes: engine.Limit(m.Retained.Bytes),
 		OutboundBytes: int(m.Outbound), MailboxBytes: int(m.Mailbox),
