@@ -120,7 +120,7 @@ func TestWillNeedsThePermissionToPublish(t *testing.T) {
 	covers(t, "B-will-acl")
 	denied := "w"
 	o := Options{Hooks: []any{rules(func(c hook.Client, a hook.Action, topic string) bool {
-		return a == hook.Publish && c.UserName == "guest" && topic == denied
+		return a == hook.PublishWill && c.UserName == "guest" && topic == denied
 	})}}
 	each(t, o, func(t *testing.T, h *harness) {
 		watch := h.client(codec.V5, "watch").subscribed(filter("#", 0), filter("$SYS/#", 0))

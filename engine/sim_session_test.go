@@ -56,7 +56,7 @@ func (ses *simSession) find(id uint16) int {
 type simHook struct{ s *sim }
 
 func (h simHook) Authorize(c hook.Client, a hook.Action, name []byte) bool {
-	if a == hook.Publish && string(name[:2]) == "w/" {
+	if a == hook.PublishWill && string(name[:2]) == "w/" {
 		h.s.willFired(c.ClientID, string(name))
 	}
 	return true

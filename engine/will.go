@@ -56,5 +56,5 @@ func (l *loop) sendWill(who hook.Client, p *publication) {
 // mayWill asks the authorizers about cl's will.
 func (l *loop) mayWill(cl *client, p *publication) (allowed bool) {
 	defer l.denyOnPanic(cl, &allowed)
-	return l.mayPublish(cl, p.topic, p.retain)
+	return l.may(cl, hook.PublishWill, p.topic) && (!p.retain || l.may(cl, hook.Retain, p.topic))
 }

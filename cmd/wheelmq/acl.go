@@ -18,7 +18,7 @@ func newACL(stdout io.Writer) *cobra.Command {
 		Long: `Runs cases against an ACL file and says for each which rule decides. A line of
 CASES is
 
-  USER CLIENTID publish|retain|subscribe|receive TOPIC allow|deny
+  USER CLIENTID publish|retain|will|subscribe|receive TOPIC allow|deny
 
 where - stands for no user name. The exit status is 2 when a verdict is not the
 expected one.`,

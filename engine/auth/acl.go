@@ -9,18 +9,22 @@ import (
 	"github.com/wheelmq/wheelmq/codec/topic"
 )
 
-// access is what a rule grants, a bit each; none: it denies.
+// access is what a rule grants or denies, a bit each.
 type access uint8
 
 const (
-	read access = 1 << iota
+	read access = 1 << iota // what comes
+	subscribe
 	write
-	retain // beside write: with RETAIN set
+	retain // beside write or will: with RETAIN set
+	will
+	everything = read | subscribe | write | retain | will
 )
 
 // A Rule is one line of an ACL file. Immutable.
 type Rule struct {
-	access  access
+	access  access // granted
+	denied  access // in spite of all grants
 	filter  string // with %u and %c in a pattern
 	Line    int    // in the file
 	text    string
@@ -103,7 +107,7 @@ func ReadACL(path string) (*ACL, error) {
 
 // addRule puts denials in front: they count first.
 func addRule(rules []*Rule, r *Rule) []*Rule {
-	if r.access == 0 {
+	if r.denied != 0 {
 		return append([]*Rule{r}, rules...)
 	}
 	return append(rules, r)
@@ -111,17 +115,17 @@ func addRule(rules []*Rule, r *Rule) []*Rule {
 
 // parseRule reads "[read|write|readwrite|deny] FILTER".
 func parseRule(s string) (*Rule, error) {
-	r := &Rule{access: read | write | retain, filter: s}
+	r := &Rule{access: everything, filter: s}
 	if word, rest, ok := strings.Cut(s, " "); ok {
 		found := true
 		switch word {
 		case "read":
-			r.access = read
+			r.access = read | subscribe
 		case "write":
-			r.access = write | retain
+			r.access = write | retain | will
 		case "readwrite":
 		case "deny":
-			r.access = 0
+			r.access, r.denied = 0, everything
 		default:
 			found = false // a filter with a blank in it
 		}
@@ -149,7 +153,7 @@ func fillAll(list []*Rule, user, clientID string) []*Rule {
 	sorted := make([]*Rule, 0, len(list))
 	for _, deny := range []bool{true, false} {
 		for _, r := range list {
-			if (r.access == 0) != deny {
+			if (r.denied != 0) != deny {
 				continue
 			}
 			if r.pattern {

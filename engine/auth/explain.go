@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/wheelmq/wheelmq/codec/topic"
-	"github.com/wheelmq/wheelmq/engine/hook"
 )
 
 // A Verdict is what an ACL says of one question, and why.
@@ -17,40 +16,33 @@ type Verdict struct {
 }
 
 // Explain answers a question of the ACL as the broker would: "publish", "retain"
-// (publish with RETAIN set) and "receive" ask about a topic name, "subscribe"
+// (publish with RETAIN set), "will" and "receive" ask about a topic name, "subscribe"
 // about a topic filter.
 func (a *ACL) Explain(user, clientID, action, name string) (Verdict, error) {
 	r := a.Rights(user, clientID)
 	switch action {
-	case "publish", "retain", "receive":
+	case "publish", "retain", "will", "receive":
 		if !topic.ValidName(name) || name == "" {
 			return Verdict{}, fmt.Errorf("%q is not a topic name", name)
 		}
-		need := map[string]access{"publish": write, "retain": retain, "receive": read}[action]
-		_, deny, by := r.judge(name)
-		switch {
-		case deny != nil:
-			return Verdict{Why: deny.String()}, nil
-		case by[need] != nil:
-			return Verdict{true, by[need].String()}, nil
-		default:
+		need := map[string]access{"publish": write, "retain": retain, "will": will, "receive": read}[action]
+		by := make(map[access]*Rule)
+		granted := r.judge(name, by)
+		if by[need] == nil {
 			return Verdict{Why: "no rule grants it"}, nil
 		}
+		return Verdict{granted&need != 0, by[need].String()}, nil
 	case "subscribe":
 		if !topic.ValidFilter(name) {
 			return Verdict{}, fmt.Errorf("%q is not a topic filter", name)
 		}
-		if !r.May(hook.Subscribe, []byte(name)) {
-			for _, rule := range r.rules {
-				if rule.access == 0 && covers(rule.filter, name) {
-					return Verdict{Why: rule.String()}, nil
-				}
-			}
+		rule, ok := r.reaches(name)
+		if rule == nil {
 			return Verdict{Why: "no topic that it matches may be read"}, nil
 		}
-		return Verdict{true, r.reaches(name).String()}, nil
+		return Verdict{ok, rule.String()}, nil
 	default:
-		return Verdict{}, fmt.Errorf("%q: want publish, retain, subscribe or receive", action)
+		return Verdict{}, fmt.Errorf("%q: want publish, retain, will, subscribe or receive", action)
 	}
 }
 

@@ -15,44 +15,63 @@ import (
 // A Grant is what some topics may be used for: a rule of the native ACL file, of
 // a token's claims, or of a service's answer.
 type Grant struct {
-	Allow  []string `yaml:"allow" json:"allow"`   // publish, retain (publish with RETAIN set), subscribe (with all that comes)
-	Deny   bool     `yaml:"deny" json:"deny"`     // nothing, whatever other grants say
+	Allow  []string `yaml:"allow" json:"allow"`   // publish, retain (with RETAIN set, beside publish or will), will, subscribe (with all that comes), receive (what comes alone)
+	Forbid []string `yaml:"forbid" json:"forbid"` // some of these, whatever other grants say
+	Deny   bool     `yaml:"deny" json:"deny"`     // all of them, whatever other grants say
 	Topics []string `yaml:"topics" json:"topics"` // filters, with %u for the user name and %c for the client identifier
 }
 
 // MaxGrants bounds the topics of one client that come from outside.
 const MaxGrants = 1000
 
-var accessNames = map[string]access{"publish": write, "retain": retain, "subscribe": read}
+var accessNames = map[string]access{"publish": write, "retain": retain, "will": will, "subscribe": subscribe | read, "receive": read}
+
+// accessOf reads names of what may be done.
+func accessOf(key string, words []string) (a access, err error) {
+	for _, word := range words {
+		bits, ok := accessNames[word]
+		if !ok {
+			return 0, fmt.Errorf("%s %q: want publish, retain, will, subscribe or receive", key, word)
+		}
+		a |= bits
+	}
+	return a, nil
+}
 
 // rules are g's, one to a topic.
 func (g *Grant) rules(line int) ([]*Rule, error) {
-	var a access
-	for _, word := range g.Allow {
-		bit, ok := accessNames[word]
-		if !ok {
-			return nil, fmt.Errorf("allow %q: want publish, retain or subscribe", word)
+	granted, err := accessOf("allow", g.Allow)
+	if err != nil {
+		return nil, err
+	}
+	denied, err := accessOf("forbid", g.Forbid)
+	text := "forbid " + strings.Join(g.Forbid, ", ")
+	ways := 0
+	for _, there := range []bool{g.Deny, granted != 0, denied != 0} {
+		if there {
+			ways++
 		}
-		a |= bit
 	}
 	switch {
-	case g.Deny && a != 0:
-		return nil, errors.New("allow and deny: want one of them")
-	case !g.Deny && a == 0:
-		return nil, errors.New("neither allow nor deny")
+	case err != nil:
+		return nil, err
+	case ways > 1:
+		return nil, errors.New("allow, forbid and deny: want one of them")
+	case ways == 0:
+		return nil, errors.New("neither allow, forbid nor deny")
 	case len(g.Topics) == 0:
 		return nil, errors.New("topics are missing")
-	}
-	text := "allow " + strings.Join(g.Allow, ", ")
-	if g.Deny {
-		text = "deny"
+	case g.Deny:
+		denied, text = everything, "deny"
+	case granted != 0:
+		text = "allow " + strings.Join(g.Allow, ", ")
 	}
 	var rules []*Rule
 	for _, t := range g.Topics {
 		if !topic.ValidFilter(t) {
 			return nil, fmt.Errorf("%q is not a topic filter", t)
 		}
-		rules = append(rules, &Rule{access: a, filter: t, Line: line, text: text + " " + t, pattern: strings.Contains(t, "%")})
+		rules = append(rules, &Rule{access: granted, denied: denied, filter: t, Line: line, text: text + " " + t, pattern: strings.Contains(t, "%")})
 	}
 	return rules, nil
 }
@@ -92,7 +111,7 @@ type nativeRule struct {
 func (r *nativeRule) UnmarshalYAML(n *yaml.Node) error {
 	type plain nativeRule
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if key := n.Content[i]; !slices.Contains([]string{"users", "groups", "anonymous", "allow", "deny", "topics"}, key.Value) {
+		if key := n.Content[i]; !slices.Contains([]string{"users", "groups", "anonymous", "allow", "forbid", "deny", "topics"}, key.Value) {
 			return fmt.Errorf("line %d: unknown key %q", key.Line, key.Value)
 		}
 	}
@@ -115,6 +134,9 @@ const maxNativeBytes = 64 << 20
 //	    topics: [plant/#]
 //	  - allow: [publish]
 //	    topics: [devices/%c/#]
+//	  - users: [ada]
+//	    forbid: [will, retain]         # some; deny: true forbids everything
+//	    topics: [plant/#]
 //	  - deny: true
 //	    topics: [plant/secret/#]
 func readNative(f io.Reader, path string) (*ACL, error) {

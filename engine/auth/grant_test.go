@@ -24,6 +24,15 @@ rules:
     topics: [devices/%c/#]
   - deny: true
     topics: [plant/secret/#]
+  - users: [zoe]
+    allow: [publish, subscribe, will]
+    topics: [zoo/#]
+  - users: [zoe]
+    forbid: [will, receive]
+    topics: [zoo/cage]
+  - users: [zoe]
+    allow: [receive, will]
+    topics: [sent]
 `
 
 func writeACL(t *testing.T, text string) string {
@@ -62,6 +71,16 @@ func TestNativeACL(t *testing.T) {
 	f("bob", "c", "subscribe", "news", false, "no topic")
 	f("", "d1", "publish", "devices/d1/x", true, "line 14")
 	f("bob", "d1", "publish", "devices/d2/x", false, "no rule")
+	f("zoe", "c", "will", "zoo/x", true, "line 18: allow")
+	f("zoe", "c", "will", "zoo/cage", false, "line 21: forbid will, receive zoo/cage")
+	f("zoe", "c", "receive", "zoo/cage", false, "line 21")
+	f("zoe", "c", "publish", "zoo/cage", true, "line 18")
+	f("zoe", "c", "subscribe", "zoo/cage", true, "line 18") // granted, and nothing comes
+	f("zoe", "c", "receive", "sent", true, "line 24")
+	f("zoe", "c", "will", "sent", true, "line 24")
+	f("zoe", "c", "publish", "sent", false, "no rule")
+	f("zoe", "c", "subscribe", "sent", false, "no topic")
+	f("bob", "c", "will", "bobs/x", false, "no rule")
 }
 
 func TestNativeACLMistakes(t *testing.T) {
@@ -71,8 +90,8 @@ func TestNativeACLMistakes(t *testing.T) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
-	f("rules: [{allow: [read], topics: [a]}]", `acl.yaml:1: allow "read": want publish, retain or subscribe`)
-	f("rules: [{topics: [a]}]", "neither allow nor deny")
+	f("rules: [{allow: [read], topics: [a]}]", `acl.yaml:1: allow "read": want publish, retain, will, subscribe or receive`)
+	f("rules: [{topics: [a]}]", "neither allow, forbid nor deny")
 	f("rules: [{allow: [publish], deny: true, topics: [a]}]", "want one of them")
 	f("rules: [{allow: [publish]}]", "topics are missing")
 	f("rules: [{allow: [publish], topics: ['a/#/b']}]", "is not a topic filter")

@@ -36,8 +36,11 @@ func (r *Rights) May(a hook.Action, name []byte) bool {
 		return r.on(name)&write != 0
 	case hook.Retain:
 		return r.on(name)&retain != 0
+	case hook.PublishWill:
+		return r.on(name)&will != 0
 	default:
-		return r.reaches(string(name)) != nil
+		_, ok := r.reaches(string(name))
+		return ok
 	}
 }
 
@@ -52,46 +55,43 @@ func (r *Rights) on(name []byte) access {
 	if r.known == nil || len(r.known) >= knownTopics {
 		r.known = make(map[string]access)
 	}
-	v, _, _ := r.judge(string(name))
+	v := r.judge(string(name), nil)
 	r.known[string(name)] = v
 	return v
 }
 
-// judge returns what may be done with a topic and which rules say so: deny is
-// the one that forbids everything, by those that grant, per access.
-func (r *Rights) judge(name string) (granted access, deny *Rule, by map[access]*Rule) {
-	for _, rule := range r.rules {
+// judge returns what may be done with a topic, and puts into by, unless it is
+// nil, the rule that says so for each access: one that grants or denies it.
+func (r *Rights) judge(name string, by map[access]*Rule) access {
+	var granted, denied access
+	for _, rule := range r.rules { // denials stand first
 		if !topic.Match(rule.filter, name) {
 			continue
 		}
-		if rule.access == 0 {
-			return 0, rule, nil
-		}
-		for _, a := range []access{read, write, retain} {
-			if rule.access&a != 0 && granted&a == 0 {
-				if by == nil {
-					by = make(map[access]*Rule)
-				}
+		for a := read; by != nil && a <= will; a <<= 1 {
+			if (rule.access|rule.denied)&a != 0 && by[a] == nil {
 				by[a] = rule
 			}
 		}
 		granted |= rule.access
+		denied |= rule.denied
 	}
-	return granted, nil, by
+	return granted &^ denied
 }
 
-// reaches returns a rule by which a topic that filter matches may be read; nil
-// if there is none.
-func (r *Rights) reaches(filter string) *Rule {
+// reaches returns the rule by which filter may be subscribed to: a topic that it
+// matches may be read. ok is false where none does, and the rule, if there is
+// one, denies it.
+func (r *Rights) reaches(filter string) (rule *Rule, ok bool) {
 	for _, rule := range r.rules {
-		if rule.access == 0 && covers(rule.filter, filter) {
-			return nil // denials stand first: nothing of the filter is left
+		if rule.denied&subscribe != 0 && covers(rule.filter, filter) {
+			return rule, false // nothing of the filter is left
 		}
-		if rule.access&read != 0 && overlap(rule.filter, filter) {
-			return rule
+		if rule.access&subscribe != 0 && overlap(rule.filter, filter) {
+			return rule, true
 		}
 	}
-	return nil
+	return nil, false
 }
 
 // overlap reports whether a topic name exists that both filters match.

@@ -115,14 +115,15 @@ type Client struct {
 // Action is what a client wants to do with a topic name or filter.
 type Action uint8
 
-// The actions. A will is published with the rights at the time it fires.
+// The actions.
 const (
-	Publish   Action = iota // topic name
-	Subscribe               // topic filter, without $share/name/
-	Retain                  // topic name, asked after Publish where RETAIN is set
+	Publish     Action = iota // topic name
+	Subscribe                 // topic filter, without $share/name/
+	Retain                    // topic name, asked after Publish or PublishWill where RETAIN is set
+	PublishWill               // topic name, asked when a Will Message is to be published, in place of Publish
 )
 
-func (a Action) String() string { return [...]string{"publish", "subscribe", "retain"}[a] }
+func (a Action) String() string { return [...]string{"publish", "subscribe", "retain", "will"}[a] }
 
 // An Authorizer allows or denies an action. Several are asked in order: the
 // first denial stands.

@@ -79,8 +79,9 @@ type HTTP struct {
 
 // A Grant is what some topics may be used for.
 type Grant struct {
-	Allow  []string `key:"allow" doc:"some of publish, retain, subscribe"`
-	Deny   bool     `key:"deny" doc:"nothing, whatever other grants say"`
+	Allow  []string `key:"allow" doc:"some of publish, retain, will, subscribe, receive"`
+	Forbid []string `key:"forbid" doc:"some of these, whatever other grants say"`
+	Deny   bool     `key:"deny" doc:"all of them, whatever other grants say"`
 	Topics []string `key:"topics" doc:"filters, with %u for the user name and %c for the client identifier"`
 }
 
@@ -95,7 +96,7 @@ func (h *HTTP) defaults() {
 
 func grants(list []Grant) (out []auth.Grant) {
 	for _, g := range list {
-		out = append(out, auth.Grant{Allow: g.Allow, Deny: g.Deny, Topics: g.Topics})
+		out = append(out, auth.Grant{Allow: g.Allow, Forbid: g.Forbid, Deny: g.Deny, Topics: g.Topics})
 	}
 	return out
 }

@@ -16,7 +16,7 @@ import (
 func (v *Verifier) grants(claims jwt.MapClaims) ([]auth.Grant, error) {
 	var grants []auth.Grant
 	for _, g := range v.config.Grants {
-		filled := auth.Grant{Allow: g.Allow, Deny: g.Deny}
+		filled := auth.Grant{Allow: g.Allow, Forbid: g.Forbid, Deny: g.Deny}
 		for _, t := range g.Topics {
 			topics, err := fill(t, claims)
 			if err != nil {
@@ -86,9 +86,9 @@ func claimGrants(claim any) ([]auth.Grant, error) {
 		var grants []auth.Grant
 		for key, list := range x {
 			g, ok := map[string]auth.Grant{
-				"publish": {Allow: []string{"publish", "retain"}}, "pub": {Allow: []string{"publish", "retain"}},
+				"publish": {Allow: []string{"publish", "retain", "will"}}, "pub": {Allow: []string{"publish", "retain", "will"}},
 				"subscribe": {Allow: []string{"subscribe"}}, "sub": {Allow: []string{"subscribe"}},
-				"all": {Allow: []string{"publish", "retain", "subscribe"}}, "deny": {Deny: true},
+				"all": {Allow: []string{"publish", "retain", "will", "subscribe"}}, "deny": {Deny: true},
 			}[key]
 			if !ok {
 				return nil, fmt.Errorf("jwt: rights %q: want publish, subscribe, all or deny", key)

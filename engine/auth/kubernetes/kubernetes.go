@@ -247,7 +247,7 @@ func fill(grants []auth.Grant, namespace, account string) []auth.Grant {
 	names := strings.NewReplacer("${namespace}", namespace, "${account}", account)
 	filled := make([]auth.Grant, len(grants))
 	for i, g := range grants {
-		filled[i] = auth.Grant{Allow: g.Allow, Deny: g.Deny}
+		filled[i] = auth.Grant{Allow: g.Allow, Forbid: g.Forbid, Deny: g.Deny}
 		for _, t := range g.Topics {
 			filled[i].Topics = append(filled[i].Topics, names.Replace(t))
 		}
