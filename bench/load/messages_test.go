@@ -18,9 +18,21 @@ func short(w Messages) *Messages {
 
 func run(t *testing.T, w Workload, b *fakeBroker, v Version) (*Result, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	return w.Run(ctx, Broker{Address: b.address, PID: os.Getpid(), Version: v}, nil)
+	return runTo(t, w, Broker{Address: b.address, PID: os.Getpid(), Version: v})
+}
+
+// runTo runs w. A machine that is busy can let nothing at all happen in a window of 50 ms: then it is run again.
+func runTo(t *testing.T, w Workload, b Broker) (r *Result, err error) {
+	t.Helper()
+	for range 5 {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		r, err = w.Run(ctx, b, nil)
+		cancel()
+		if err != nil || r.Done > 0 || r.Flawed() {
+			break
+		}
+	}
+	return r, err
 }
 
 func TestMessages(t *testing.T) {

@@ -111,7 +111,7 @@ func TestWire(t *testing.T) {
 		} {
 			b := b
 			b.Address = startFakeBrokerBehind(t, layer, nil).address
-			r, err := w.Run(t.Context(), b, nil)
+			r, err := runTo(t, w, b)
 			if err != nil || r.Sent+r.Done == 0 || r.Flawed() {
 				t.Errorf("%T: %+v, %v", w, r, err)
 			}

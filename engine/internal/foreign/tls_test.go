@@ -60,18 +60,25 @@ func TestOpenSSL(t *testing.T) {
 	// commands go to s_client on lines of their own; packets without an end of line go with the next one.
 	f := func(what string, input [][]byte, want string, args ...string) {
 		t.Helper()
-		r, w := io.Pipe()
-		go func() {
-			for _, b := range input {
-				_, _ = w.Write(b)
-				time.Sleep(300 * time.Millisecond) // s_client reads a command only by itself
-			}
-			w.Close()
-		}()
 		args = append([]string{"s_client", "-connect", addr, "-CAfile", a.File, "-servername", "localhost", "-verify_return_error"}, args...)
-		out, err := run(t, r, nil, "openssl", args...)
-		if !strings.Contains(out, want) {
-			t.Errorf("%s: %v, want %q in\n%q", what, err, want, out)
+		// s_client reads a command only by itself: where a pause was too short, on a busy machine, a longer one is tried.
+		for pause := 300 * time.Millisecond; ; pause *= 3 {
+			r, w := io.Pipe()
+			go func() {
+				for _, b := range input {
+					_, _ = w.Write(b)
+					time.Sleep(pause)
+				}
+				w.Close()
+			}()
+			out, err := run(t, r, nil, "openssl", args...)
+			if strings.Contains(out, want) {
+				return
+			}
+			if pause > 2*time.Second {
+				t.Errorf("%s: %v, want %q in\n%q", what, err, want, out)
+				return
+			}
 		}
 	}
 	pong := "\xd0\x00"
