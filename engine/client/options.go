@@ -213,3 +213,6 @@ func set[T comparable](p *T, v T) {
 		*p = v
 	}
 }
+
+// A QoS is a quality of service: 0 at most once, 1 at least once, 2 exactly once.
+type QoS = codec.QoS
