@@ -70,7 +70,7 @@ scale: ## N=20000 connections on one broker in a virtual machine with limits of 
 	@.ci/scale
 
 crash: ## kill -9 a broker with --data-dir KILLS=1000 times under load; not part of test
-	WHEELMQ_KILLS=$(or $(KILLS),1000) go test -count=1 -timeout 60m -v -run 'TestKill$$' ./cmd/internal/e2e
+	WHEELMQ_KILLS=$(or $(KILLS),1000) go test -count=1 -timeout 60m -v -run '^TestKill' ./cmd/internal/e2e
 
 clean: ## remove what make build made
 	rm -rf bin
