@@ -194,11 +194,13 @@ func (c *Client) Subscriptions() (list []Subscription) {
 
 // request sends a packet once there is a connection, and waits for its answer.
 // packet makes it, under mu.
-func (c *Client) request(ctx context.Context, what string, packet func() []byte) (codes []codec.ReasonCode, props codec.Properties, err error) {
+func (c *Client) request(ctx context.Context, what string, packet func() []byte) ([]codec.ReasonCode, codec.Properties, error) {
 	if err := c.Connected(ctx); err != nil {
 		return nil, nil, err
 	}
 	answered := make(chan struct{})
+	var codes []codec.ReasonCode // and props: read after answered only, since the answer may come when nobody waits any more
+	var props codec.Properties
 	g := &outgoing{what: what}
 	g.codes = func(got []codec.ReasonCode, p codec.Properties) {
 		codes, props = got, p
