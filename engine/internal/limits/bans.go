@@ -18,7 +18,7 @@ type Ban struct {
 }
 
 // MaxBans bounds the list.
-const MaxBans = 100_000
+const MaxBans = 20_000
 
 // key is b without what may change.
 func (b Ban) key() Ban {

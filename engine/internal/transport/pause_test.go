@@ -12,7 +12,7 @@ import (
 // and everything comes when it is read again.
 func TestSetReading(t *testing.T) {
 	t.Parallel()
-	const total = 32 << 20
+	const total = 8 << 20
 	var got atomic.Int64
 	var paused *testPeer
 	s, owners := listen(t, 1, nil, func(l *testLoop) {
