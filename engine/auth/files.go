@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -94,7 +95,11 @@ func (f *Files) Decide(ctx context.Context, c *hook.Connect) (hook.Decision, err
 	proved := true
 	if s.passwords != nil && c.HasUserName && !c.Identified {
 		var err error
-		if proved, err = f.proves(ctx, s, c.UserName, c.Password); err != nil {
+		proved, err = f.proves(ctx, s, addressOf(c.RemoteAddr), c.UserName, c.Password)
+		if errors.Is(err, errCrowded) {
+			return hook.Decision{Verdict: hook.Refuse, Code: codec.ServerBusy, Reason: "too many passwords wait to be looked at"}, nil
+		}
+		if err != nil {
 			return hook.Decision{}, err
 		}
 	}
@@ -116,10 +121,10 @@ func (f *Files) Decide(ctx context.Context, c *hook.Connect) (hook.Decision, err
 }
 
 // proves reports whether password is user's.
-func (f *Files) proves(ctx context.Context, s *state, user string, password []byte) (bool, error) {
+func (f *Files) proves(ctx context.Context, s *state, from netip.Addr, user string, password []byte) (bool, error) {
 	h := s.passwords.byUser[user]
 	if h == nil {
-		_, err := f.hashing.matches(ctx, f.dummy, password)
+		_, err := f.hashing.matches(ctx, from, f.dummy, password)
 		return false, err
 	}
 	mac := hmac.New(sha256.New, f.key[:])
@@ -132,7 +137,7 @@ func (f *Files) proves(ctx context.Context, s *state, user string, password []by
 	if known && hmac.Equal(was[:], seen[:]) {
 		return true, nil
 	}
-	if ok, err := f.hashing.matches(ctx, h, password); !ok {
+	if ok, err := f.hashing.matches(ctx, from, h, password); !ok {
 		return false, err
 	}
 	s.mu.Lock()

@@ -2,6 +2,9 @@ package auth
 
 import (
 	"context"
+	"errors"
+	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"time"
@@ -17,17 +20,71 @@ type hashing struct {
 	busy  func(bool) // nil: nobody wants to know
 
 	mu      sync.Mutex
+	asked   int                // passwords that are hashed or wait for it
+	asking  map[netip.Addr]int // the same by address
 	running int
 	quiet   *time.Timer // runs while busy was told and nothing is hashed
 	told    bool
 }
 
 func newHashing(busy func(bool)) *hashing {
-	return &hashing{slots: make(chan struct{}, runtime.NumCPU()), busy: busy}
+	return &hashing{slots: make(chan struct{}, runtime.NumCPU()), busy: busy, asking: make(map[netip.Addr]int)}
 }
 
-// matches is h.Matches when its turn comes; an error when ctx ends before.
-func (x *hashing) matches(ctx context.Context, h *Hash, password []byte) (bool, error) {
+// Who may wait for a hash: few of one address, so that one that guesses does not
+// keep others waiting, and fewer in all than the broker decides about at once.
+const (
+	waitingByAddress = 4
+	waitingInAll     = 32
+)
+
+// errCrowded: too many passwords wait to be hashed.
+var errCrowded = errors.New("auth: too many passwords wait to be looked at")
+
+// admit lets one more password of an address wait; leave must follow.
+func (x *hashing) admit(from netip.Addr) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.asked >= waitingInAll || x.asking[from] >= waitingByAddress {
+		return errCrowded
+	}
+	x.asked++
+	x.asking[from]++
+	return nil
+}
+
+func (x *hashing) leave(from netip.Addr) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.asked--
+	if x.asking[from]--; x.asking[from] == 0 {
+		delete(x.asking, from)
+	}
+}
+
+// addressOf is whom a connection counts for: an address, of IPv6 the network of
+// 64 bits; zero for Unix sockets.
+func addressOf(a net.Addr) netip.Addr {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	ip := t.AddrPort().Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			ip = p.Addr()
+		}
+	}
+	return ip
+}
+
+// matches is h.Matches when its turn comes; an error when ctx ends before, or
+// too many wait.
+func (x *hashing) matches(ctx context.Context, from netip.Addr, h *Hash, password []byte) (bool, error) {
+	if err := x.admit(from); err != nil {
+		return false, err
+	}
+	defer x.leave(from)
 	select {
 	case x.slots <- struct{}{}:
 		defer func() { <-x.slots }()
