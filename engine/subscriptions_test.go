@@ -97,8 +97,13 @@ func TestSubscribeCostIsLinear(t *testing.T) {
 		}
 		return best
 	}
-	few, many := cost(500), cost(10_000)
-	if many > 100*few { // 20 times as much if linear, 400 times if quadratic
-		t.Errorf("500 filters take %v, 10,000 take %v", few, many)
+	for attempt := 1; ; attempt++ {
+		few, many := cost(500), cost(10_000)
+		if many <= 100*few { // 20 times as much if linear, 400 times if quadratic
+			return
+		}
+		if attempt == 5 { // others may have had the processor once, not five times
+			t.Fatalf("500 filters take %v, 10,000 take %v", few, many)
+		}
 	}
 }
