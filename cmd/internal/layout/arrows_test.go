@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 
 	// 3
 	"engine/store/pebblestore": {"engine/store"},
+	"engine/store/sqlstore":    {"engine/store", "codec"},
 	"engine/auth":              {"engine/hook", "codec", "codec/topic"},
 	"engine/auth/jwt":          {"engine/auth", "engine/hook", "codec"},
 	"engine/auth/webhook":      {"engine/auth", "engine/auth/internal/remote", "engine/hook", "codec"},
@@ -78,7 +79,8 @@ var fences = map[string][]string{
 	"github.com/spf13/cobra":                  {"cmd/wheelmq"},
 	"github.com/spf13/pflag":                  {"cmd/wheelmq"},
 	"github.com/eclipse/paho.mqtt.golang":     {"cmd/internal/e2e", "engine", "engine/client"}, // engine: its examples
-	"modernc.org/sqlite":                      {"engine"},                                      // an example
+	"modernc.org/sqlite":                      {"engine", "engine/store/sqlstore"},             // engine: an example
+	"github.com/go-sql-driver/mysql":          {"engine/store/sqlstore"},
 	"github.com/eclipse/paho.golang":          {"cmd/internal/e2e", "engine", "engine/client"}, // engine: its hooks over the wire
 	"github.com/HdrHistogram/hdrhistogram-go": {"bench/load"},
 	"golang.org/x/crypto/argon2":              {"engine/auth"},

@@ -1,0 +1,289 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"time"
+
+	"github.com/wheelmq/wheelmq/engine/store"
+)
+
+// A committer makes groups durable. One goroutine.
+type committer struct {
+	writer  writer
+	changes changes
+
+	// Sessions that were deleted; what still comes for them is dropped. Two
+	// generations, so that it is bounded: a change on its way for longer than
+	// two turns of deadFor is none.
+	dead, dying map[store.SessionID]struct{}
+	turned      time.Time
+
+	cause   error         // of the last failure
+	pause   time.Duration // before the next attempt, while it fails
+	retryAt time.Time
+}
+
+const deadFor = 5 * time.Minute
+
+func (c *committer) isDead(id store.SessionID) bool {
+	_, dead := c.dead[id]
+	if !dead {
+		_, dead = c.dying[id]
+	}
+	return dead
+}
+
+// run is the committer.
+func (s *Store) run() {
+	defer close(s.stopped)
+	c := &s.committer
+	c.dead, c.turned = map[store.SessionID]struct{}{}, time.Now()
+	for {
+		s.mu.Lock()
+		commits, closed := s.pending, s.closed
+		s.pending = nil
+		s.mu.Unlock()
+		for len(commits) > 0 {
+			n, size := 0, 0
+			for n < len(commits) && (n == 0 || size+commits[n].b.Size() <= groupBytes) {
+				size += commits[n].b.Size()
+				n++
+			}
+			s.commitGroup(commits[:n], size)
+			commits = commits[n:]
+		}
+		s.mu.Lock()
+		more := len(s.pending) > 0
+		s.mu.Unlock()
+		if !more {
+			if closed {
+				return
+			}
+			s.await()
+		}
+	}
+}
+
+// await waits for work; while the store fails it looks whether that is over.
+func (s *Store) await() {
+	c := &s.committer
+	if !s.failed.Load() {
+		<-s.wake
+		return
+	}
+	retry := time.NewTimer(time.Until(c.retryAt))
+	defer retry.Stop()
+	select {
+	case <-s.wake:
+	case <-retry.C:
+		if err := s.ready(); err == nil {
+			s.recovered()
+		}
+	}
+}
+
+func (s *Store) commitGroup(commits []commit, size int) {
+	err := s.ready()
+	if err == nil {
+		if err = s.write(commits); err != nil {
+			err = s.fail(err)
+		} else {
+			s.recovered()
+		}
+	}
+	s.mu.Lock()
+	s.bytes -= size
+	s.mu.Unlock()
+	for _, c := range commits {
+		c.done(c.b, err)
+	}
+}
+
+// ready answers why nothing can be written now, or nil.
+func (s *Store) ready() error {
+	c := &s.committer
+	now := time.Now()
+	if now.Sub(c.turned) > deadFor {
+		c.dying, c.dead, c.turned = c.dead, map[store.SessionID]struct{}{}, now
+	}
+	if c.writer.conn != nil {
+		return nil
+	}
+	if now.Before(c.retryAt) {
+		return c.cause
+	}
+	if err := s.connect(); err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+// fail gives the connection up, with what was written by it since the last commit.
+func (s *Store) fail(err error) error {
+	c := &s.committer
+	c.writer.close()
+	c.pause = min(max(2*c.pause, firstPause), longestPause)
+	c.retryAt = time.Now().Add(c.pause)
+	if !s.failed.Swap(true) {
+		s.opts.Logger.Error("store: cannot keep messages now", "database", s.name, "error", err)
+	}
+	c.cause = fmt.Errorf("sqlstore: %w: %w", store.ErrUnavailable, err)
+	return c.cause
+}
+
+func (s *Store) recovered() {
+	s.committer.pause = 0
+	if s.failed.Swap(false) {
+		s.opts.Logger.Info("store: keeps messages again", "database", s.name)
+	}
+}
+
+// write makes commits durable together.
+func (s *Store) write(commits []commit) error {
+	c := &s.committer
+	defer c.changes.reset()
+	if err := c.writer.once("BEGIN"); err != nil {
+		return err
+	}
+	for _, one := range commits {
+		if err := one.b.Each(func(o *store.Op) error { return c.changes.add(&c.writer, o) }); err != nil {
+			return err
+		}
+	}
+	if err := c.changes.finish(&c.writer); err != nil {
+		return err
+	}
+	if err := c.writer.once("COMMIT"); err != nil {
+		return err
+	}
+	if err := c.writer.send(); err != nil {
+		return err
+	}
+	for id := range c.changes.dead {
+		c.dead[id] = struct{}{}
+	}
+	return nil
+}
+
+// A writer executes statements on one connection: at once, or joined.
+type writer struct {
+	dialect *dialect
+	isDead  func(store.SessionID) bool
+	conn    *sql.Conn // nil: none
+	most    int       // bytes of joined statements
+
+	prepared map[string]*sql.Stmt // of conn, where statements are not joined
+
+	text []byte // joined
+	args []any
+	size int // of text and args, as they are sent at most
+}
+
+const (
+	joinedBytes = 1 << 20
+	joinedArgs  = 30_000
+)
+
+// begin takes a connection, whose server takes packet bytes at once.
+func (w *writer) begin(conn *sql.Conn, packet int) {
+	w.conn, w.most, w.prepared = conn, min(joinedBytes, packet/4), map[string]*sql.Stmt{}
+	w.forget()
+}
+
+func (w *writer) forget() {
+	clear(w.args)
+	w.text, w.args, w.size = w.text[:0], w.args[:0], 0
+}
+
+// close ends the connection itself: what it was amid of is undone.
+func (w *writer) close() {
+	if w.conn == nil {
+		return
+	}
+	for _, p := range w.prepared {
+		_ = p.Close()
+	}
+	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn })
+	w.conn, w.prepared = nil, nil
+	w.forget()
+}
+
+// exec executes one of the statements that are written again and again.
+func (w *writer) exec(text string, args ...any) error {
+	if w.dialect.joins {
+		return w.join(text, args)
+	}
+	p := w.prepared[text]
+	if p == nil {
+		var err error
+		if p, err = w.conn.PrepareContext(context.Background(), text); err != nil {
+			return err
+		}
+		w.prepared[text] = p
+	}
+	_, err := p.ExecContext(context.Background(), args...)
+	return err
+}
+
+// once executes a statement of another text each time.
+func (w *writer) once(text string) error {
+	if w.dialect.joins {
+		return w.join(text, nil)
+	}
+	_, err := w.conn.ExecContext(context.Background(), text)
+	return err
+}
+
+func (w *writer) join(text string, args []any) error {
+	size := len(text) + 1
+	for _, a := range args {
+		size += 24
+		switch a := a.(type) {
+		case string:
+			size += 2 * len(a) // each byte may need another before it
+		case []byte:
+			size += 2 * len(a)
+		}
+	}
+	if w.size > 0 && (w.size+size > w.most || len(w.args)+len(args) > joinedArgs) {
+		if err := w.send(); err != nil {
+			return err
+		}
+	}
+	if len(w.text) > 0 {
+		w.text = append(w.text, ';')
+	}
+	w.text, w.args, w.size = append(w.text, text...), append(w.args, args...), w.size+size
+	return nil
+}
+
+// send executes what was joined.
+func (w *writer) send() error {
+	if len(w.text) == 0 {
+		return nil
+	}
+	_, err := w.conn.ExecContext(context.Background(), string(w.text), w.args...)
+	w.forget()
+	return err
+}
+
+// query calls f for each row.
+func (w *writer) query(text string, f func(scan func(...any) error) error, args ...any) error {
+	if err := w.send(); err != nil {
+		return err
+	}
+	rows, err := w.conn.QueryContext(context.Background(), text, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
