@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,8 @@ type Broker struct {
 	bans          limits.Bans
 	addresses     limits.Addresses
 	flaps         limits.Flaps
+	userMeters    limits.Meters[string]
+	addrMeters    limits.Meters[netip.Addr]
 	open          atomic.Int64 // network connections
 	messages      message.Shared
 	hooks         hooks
@@ -84,6 +87,9 @@ func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 		router:   router.New(o.Loops),
 		retained: retainedStore{index: retained.New[*message.Message]()},
 		full:     fullSessions{policy: session.OverflowPolicy(o.Overflow), refs: make(map[router.Ref]struct{})},
+	}
+	if o.ClientRetainedMessages != Unlimited || o.ClientRetainedBytes != Unlimited {
+		b.retained.holdings = new(limits.Holdings)
 	}
 	b.opts.Store(&o)
 	b.limits.Store(o.sessionLimits())

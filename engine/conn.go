@@ -79,7 +79,7 @@ type connExt struct {
 	packetLimit    int               // of this client; 0: as the options say
 	move           *move             // in connResume: what brings the session
 	review         *review           // what hooks think about
-	rate           *rate             // what it may send; nil: as much as it likes
+	rate           *rate             // what it may send and be sent; nil: as much as it likes
 }
 
 // Kinds of a connection's timer.
@@ -88,6 +88,7 @@ const (
 	timerKeepAlive              // look whether a packet came
 	timerClosing                // the peer had time to read our last packet
 	timerThrottle               // what was sent too fast is paid for
+	timerHeld                   // what was sent to it too fast is paid for
 	timerUntil                  // the right to be connected has ended
 )
 
@@ -129,6 +130,8 @@ func fireConn(n *wheel.Node[conn]) {
 		c.sock.Close()
 	case timerThrottle:
 		c.unthrottle()
+	case timerHeld:
+		c.unhold()
 	case timerUntil:
 		c.fail(codec.NotAuthorized, "the right to be connected has ended")
 	}
@@ -356,9 +359,7 @@ func (c *conn) release() {
 	}
 	if c.ext != nil {
 		c.loop.connTimers.Cancel(&c.ext.until)
-		if r := c.ext.rate; r != nil {
-			c.loop.connTimers.Cancel(&r.timer)
-		}
+		c.endRate()
 		c.ext = nil
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/wheelmq/wheelmq/codec/topic"
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/directory"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/message"
 	"github.com/wheelmq/wheelmq/router"
 )
@@ -98,7 +99,11 @@ func (c *conn) describe(p *codec.Connect) (*connecting, codec.ReasonCode, string
 		case w.Retain && o.NoRetained:
 			return nil, codec.RetainNotSupported, "retained will" // [MQTT-3.2.2-13]
 		case topic.Levels(w.Topic) > o.MaxTopicLevels:
+			c.loop.counters.Limited[metrics.TopicLevels]++
 			return nil, codec.TopicNameInvalid, "will topic has too many levels"
+		case len(w.Topic) > o.MaxTopicLength:
+			c.loop.counters.Limited[metrics.TopicLength]++
+			return nil, codec.TopicNameInvalid, "will topic is too long"
 		}
 		cn.will = newWill(w)
 		cn.Will = &hook.Will{Topic: string(w.Topic), QoS: w.QoS, Retain: w.Retain}
@@ -299,7 +304,7 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 			noProblemInfo: cn.noProblemInfo, method: cn.method}
 	}
 	l.applyTerms(c, cl, cn.terms)
-	c.limitRate(cn.terms)
+	c.limitRate(cn)
 	if cn.HasUserName || cl.ext != nil {
 		cl.extend().userName = cn.UserName
 	}

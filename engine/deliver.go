@@ -137,7 +137,7 @@ func (l *loop) deliverQoS0(cl *client, p *publication, s *router.Subscriber, ret
 		l.drop(hook.DropQoS0Offline, cl, p.topic) // B-qos0-offline
 		return
 	case c.congested:
-		l.drop(hook.DropSlowReader, cl, p.topic)
+		l.drop(c.whySlow(), cl, p.topic)
 		return
 	}
 	d := codec.Delivery{Retain: retain}
@@ -293,9 +293,13 @@ func (c *conn) sendPublish(d *codec.Delivery, topic, payload []byte, props codec
 		}
 	}
 	out := c.buffer()
+	before := len(out.B)
 	out.B = codec.AppendPublish(out.B, c.version, d, topic, payload, props)
 	c.sent(codec.PUBLISH)
 	l.counters.PublishBytesSent += uint64(len(payload))
+	if c.ext != nil && c.ext.rate != nil && c.ext.rate.out.bounded() {
+		c.spendSent(len(out.B) - before)
+	}
 	return true
 }
 

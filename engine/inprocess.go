@@ -138,8 +138,8 @@ func (b *Broker) loadRetained() error {
 		if p.HasExpiry {
 			kept.Expires = now.Add(time.Duration(p.Expiry) * time.Second)
 		}
-		if !s.fits(m.Topic, int64(kept.Size()), b.options()) {
-			return fmt.Errorf("engine: no room to retain the message of %q (MaxRetainedMessages, MaxRetainedBytes)", p.Topic)
+		if _, ok := s.fits(m.Topic, kept, b.options()); !ok {
+			return fmt.Errorf("engine: no room to retain the message of %q (MaxRetainedMessages, MaxRetainedBytes, and those of one client)", p.Topic)
 		}
 		s.count(kept, 1)
 		if old, had := s.index.Set(m.Topic, kept); had {

@@ -55,11 +55,17 @@ func (l *loop) refuseOnPanic(c *conn, out *hook.Outcome) {
 	}
 }
 
-// interceptSubscribe shows the filters of a SUBSCRIBE to the interceptors, which
-// may change them. codes are failing for those they refuse.
-func (l *loop) interceptSubscribe(c *conn, in *codec.Subscribe) (codes []codec.ReasonCode) {
+// interceptSubscribe shows the filters of a SUBSCRIBE that are not stopped to
+// the interceptors, which may change them. codes are failing for those that are
+// refused, then or before.
+func (l *loop) interceptSubscribe(c *conn, in *codec.Subscribe, stopped []codec.ReasonCode) (codes []codec.ReasonCode) {
 	who := c.cl.identity()
+	codes = make([]codec.ReasonCode, len(in.Filters))
+	copy(codes, stopped)
 	for i := range in.Filters {
+		if codes[i].Failure() {
+			continue
+		}
 		f := &in.Filters[i]
 		s := shownFilter(f, in.SubscriptionID)
 		code := codec.Success
@@ -72,7 +78,7 @@ func (l *loop) interceptSubscribe(c *conn, in *codec.Subscribe) (codes []codec.R
 			f.Filter = []byte(s.Filter)
 		}
 		f.QoS = min(s.QoS, 2)
-		codes = append(codes, code)
+		codes[i] = code
 	}
 	return codes
 }

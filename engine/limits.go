@@ -5,96 +5,9 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
-	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/limits"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
-	"github.com/wheelmq/wheelmq/engine/internal/wheel"
 )
-
-// A rate bounds what a connection sends. Loop-owned.
-type rate struct {
-	messages, bytes       int // a second; 0: no bound
-	messagesLeft, bytesIn limits.Bucket
-	timer                 wheel.Node[conn] // when reading goes on
-	paused                bool
-}
-
-// throttledBytes is how much may wait, beside a packet, of a connection that is
-// not read from: what the transport had read before.
-const throttledBytes = 256 << 10
-
-// longestPause is how long a connection is not read from at most: one that
-// sends what would take longer to pay for is disconnected.
-const longestPause = time.Minute
-
-// limitRate sets what c may send, by the options and by d, nil for none.
-func (c *conn) limitRate(d *hook.Decision) {
-	o := c.loop.b.options()
-	messages, bytes := o.MessageRate, o.ByteRate
-	if d != nil {
-		messages, bytes = rateOf(d.MessageRate, messages), rateOf(d.ByteRate, bytes)
-	}
-	if messages > 0 || bytes > 0 {
-		r := &rate{messages: messages, bytes: bytes}
-		r.timer.Owner, r.timer.Kind = c, timerThrottle
-		c.extend().rate = r
-	}
-}
-
-// rateOf is own, or common where own says nothing; 0 is no bound.
-func rateOf(own, common int) int {
-	switch {
-	case own < 0:
-		return 0
-	case own > 0:
-		return min(own, limits.MaxRate)
-	default:
-		return common
-	}
-}
-
-func (c *conn) throttled() bool { return c.ext != nil && c.ext.rate != nil && c.ext.rate.paused }
-
-// spend takes a packet that was handled from what c may send, and pauses or
-// ends c where that was too much. Its subscribers have got it: a packet is
-// never dropped for its sender's rate.
-func (c *conn) spend(h codec.Header) {
-	if c.state != connOpen {
-		return
-	}
-	r, now := c.ext.rate, c.loop.now
-	var wait time.Duration
-	if r.messages > 0 && h.Type == codec.PUBLISH {
-		wait = r.messagesLeft.Take(1, r.messages, now)
-	}
-	if r.bytes > 0 {
-		wait = max(wait, r.bytesIn.Take(h.Size+h.Remaining, r.bytes, now))
-	}
-	if wait == 0 {
-		return
-	}
-	if c.loop.b.options().RateDisconnect || wait > longestPause {
-		c.loop.counters.Limited[metrics.RateDisconnected]++
-		c.fail(codec.MessageRateTooHigh, "more than the rate allows")
-		return
-	}
-	c.loop.counters.Limited[metrics.RatePaused]++
-	r.paused, c.deaf = true, true
-	c.loop.connTimers.Arm(&r.timer, now.Add(wait))
-	c.sock.SetReading(false)
-}
-
-// unthrottle reads again, first what waited.
-func (c *conn) unthrottle() {
-	if c.state != connOpen || !c.throttled() {
-		return
-	}
-	c.lastSeen = c.loop.ticks
-	c.ext.rate.paused = false
-	c.deaf = c.underReview()
-	c.sock.SetReading(true)
-	c.resumeReading()
-}
 
 // admit asks the limits that hold before it is known who the client is.
 func (c *conn) admit() (codec.ReasonCode, string) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/engine/internal/certs"
+	"github.com/wheelmq/wheelmq/engine/internal/limits"
 	"github.com/wheelmq/wheelmq/engine/internal/transport"
 	"github.com/wheelmq/wheelmq/engine/store"
 )
@@ -23,6 +24,7 @@ type Listener struct {
 	Anonymous      bool         // clients without user name may come in
 	Sys            bool         // clients may read $SYS, where no hook.Authorizer decides
 	MaxConnections int          // by this listener; more are closed as they come; 0: no bound of its own
+	Rates          Rates        // of all clients together that come by it
 	Durability     Durability   // what an acknowledgement to its clients outlives, where Options.Store has to keep something
 
 	Proxy     *Proxy     // a PROXY header comes first; nil: none
@@ -105,6 +107,7 @@ type door struct {
 	name  string
 	via   *transport.Listener
 	certs *certs.Set // nil without TLS
+	meter *limits.Meter
 }
 
 const unixPrefix = "unix:"
@@ -162,6 +165,7 @@ func (l *Listener) validate() error {
 	if p := l.Proxy; p != nil && (p.Version > 2 || p.RequireTLS && p.Version == 1) {
 		bad("PROXY version %d: want 1, 2 or 0 for both; RequireTLS needs 2", p.Version)
 	}
+	errs = append(errs, l.Rates.validate(fmt.Sprintf("listener %q: Rates", l.label())))
 	return errors.Join(errs...)
 }
 
@@ -179,7 +183,7 @@ func (l *Listener) label() string {
 
 // newDoor makes l ready for the transport.
 func newDoor(l Listener) (*door, error) {
-	in := &door{Listener: l, name: l.label()}
+	in := &door{Listener: l, name: l.label(), meter: new(limits.Meter)}
 	in.via = &transport.Listener{Address: l.Address, Socket: l.Socket, SocketMode: l.SocketMode, MaxConnections: l.MaxConnections,
 		Owner: in, Name: in.name, Detect: l.Detect}
 	if l.Proxy != nil {

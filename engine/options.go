@@ -55,15 +55,25 @@ type Options struct {
 	Overflow          OverflowPolicy // what a full queue does
 
 	MaxSubscriptions Limit           // per session; 0: 10,000
+	MaxFilters       Limit           // of one SUBSCRIBE packet; those beyond are refused with 0x97; 0: 1,000
 	MaxTopicLevels   int             // of names and filters; 0: 128
+	MaxTopicLength   int             // of names and filters, in bytes; 0: 65,535
 	SharedStrategy   router.Strategy // who of a shared subscription gets a message
 
 	MaxRetainedMessages Limit // 0: 1,000,000
 	MaxRetainedBytes    Limit // 0: 1 GiB
 
+	ClientRetainedMessages Limit // of messages that one Client Identifier has retained; 0: Unlimited
+	ClientRetainedBytes    Limit // the same in bytes; 0: Unlimited
+
 	MessageRate    int  // PUBLISH packets a second that a client may send, a second's worth at once; above it is not read from until that is made up for, or disconnected where that took over a minute; 0: no bound
 	ByteRate       int  // the same in bytes of packets of all kinds
+	SendRate       int  // PUBLISH packets a second that a client is sent; above it QoS 0 is dropped and the rest waits in its queue; 0: no bound
+	SendByteRate   int  // the same in bytes of these packets; 0: no bound
 	RateDisconnect bool // a client above its rate is disconnected with 0x96 instead
+
+	UserRates    Rates // of all clients together that have one user name
+	AddressRates Rates // of all clients together that have one address (of IPv6: one /64)
 
 	AddressConnections int // connections of one address (of IPv6: one /64) that sent CONNECT; more are refused with 0x97; 0: no bound
 	AddressConnectRate int // CONNECTs of one address a second; more are refused with 0x9F; 0: no bound
@@ -178,16 +188,21 @@ func (o Options) Validate() error {
 	}
 	for name, l := range map[string]Limit{"MaxSessions": o.MaxSessions, "SessionExpiryLimit": o.SessionExpiryLimit,
 		"MaxQueuedMessages": o.MaxQueuedMessages, "MaxQueuedBytes": o.MaxQueuedBytes, "MaxSubscriptions": o.MaxSubscriptions,
-		"MaxRetainedMessages": o.MaxRetainedMessages, "MaxRetainedBytes": o.MaxRetainedBytes} {
+		"MaxRetainedMessages": o.MaxRetainedMessages, "MaxRetainedBytes": o.MaxRetainedBytes, "MaxFilters": o.MaxFilters,
+		"ClientRetainedMessages": o.ClientRetainedMessages, "ClientRetainedBytes": o.ClientRetainedBytes} {
 		if l < Unlimited {
 			bad("%s %d: want above 0, or Unlimited", name, l)
 		}
 	}
-	for name, n := range map[string]int{"MessageRate": o.MessageRate, "ByteRate": o.ByteRate,
+	for name, n := range map[string]int{"MessageRate": o.MessageRate, "ByteRate": o.ByteRate, "SendRate": o.SendRate, "SendByteRate": o.SendByteRate,
 		"AddressConnectRate": o.AddressConnectRate, "ClientConnectRate": o.ClientConnectRate} {
 		if n < 0 || n > limits.MaxRate {
 			bad("%s %d: want up to %d, or 0 for no bound", name, n, limits.MaxRate)
 		}
+	}
+	errs = append(errs, o.UserRates.validate("UserRates"), o.AddressRates.validate("AddressRates"))
+	if o.MaxTopicLength < 0 || o.MaxTopicLength > codec.MaxFieldLength {
+		bad("MaxTopicLength %d: want up to %d", o.MaxTopicLength, codec.MaxFieldLength)
 	}
 	for name, n := range map[string]int{"AddressConnections": o.AddressConnections, "MaxConnections": o.MaxConnections, "MaxTopicLevels": o.MaxTopicLevels,
 		"OutboundBytes": o.OutboundBytes, "MailboxBytes": o.MailboxBytes, "ConnectTimeout": int(o.ConnectTimeout),
@@ -236,9 +251,13 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.MaxQueuedMessages, 1000)
 	setDefault(&o.MaxQueuedBytes, 4<<20)
 	setDefault(&o.MaxSubscriptions, 10_000)
+	setDefault(&o.MaxFilters, 1000)
 	setDefault(&o.MaxTopicLevels, 128)
+	setDefault(&o.MaxTopicLength, codec.MaxFieldLength)
 	setDefault(&o.MaxRetainedMessages, 1_000_000)
 	setDefault(&o.MaxRetainedBytes, 1<<30)
+	setDefault(&o.ClientRetainedMessages, Unlimited)
+	setDefault(&o.ClientRetainedBytes, Unlimited)
 	setDefault(&o.OutboundBytes, 1<<20)
 	setDefault(&o.MailboxBytes, 64<<20)
 	setDefault(&o.SysInterval, 10*time.Second)

@@ -54,7 +54,7 @@ func (c *conn) openPacket(h codec.Header, body []byte) {
 	default:
 		c.fail(codec.ProtocolError, "a packet that only a server sends")
 	}
-	if c.ext != nil && c.ext.rate != nil {
+	if c.ext != nil && c.ext.rate != nil && c.ext.rate.in.bounded() {
 		c.spend(h)
 	}
 	c.relieve()

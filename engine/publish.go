@@ -10,6 +10,7 @@ import (
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/clock"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/message"
 	"github.com/wheelmq/wheelmq/router"
 )
@@ -173,7 +174,11 @@ func (c *conn) checkPublish(in *codec.Publish) (codec.ReasonCode, string) {
 		return codec.RetainNotSupported, "retained messages are switched off"
 	case in.IsChecked: // the topic name passed before
 	case bytes.Count(in.Topic, slash) >= o.MaxTopicLevels:
+		c.loop.counters.Limited[metrics.TopicLevels]++
 		return codec.TopicNameInvalid, "topic name has too many levels"
+	case len(in.Topic) > o.MaxTopicLength:
+		c.loop.counters.Limited[metrics.TopicLength]++
+		return codec.TopicNameInvalid, "topic name is too long"
 	case in.Topic[0] == '$' && isSys(in.Topic):
 		return codec.NotAuthorized, "$SYS is the broker's" // B-sys
 	default:

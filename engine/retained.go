@@ -5,6 +5,8 @@ import (
 
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/hook"
+	"github.com/wheelmq/wheelmq/engine/internal/limits"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/engine/internal/session"
 	"github.com/wheelmq/wheelmq/engine/message"
 	"github.com/wheelmq/wheelmq/router/retained"
@@ -18,6 +20,8 @@ type retainedStore struct {
 	bytes atomic.Int64 // of clients' messages
 	own   atomic.Int64 // messages that are the broker's own: $SYS, outside the bounds
 	brief atomic.Int64 // messages that expire
+
+	holdings *limits.Holdings // of each client; nil where that has no bound
 
 	sweeping retained.Cursor // loop 0: where the search for expired ones stands
 }
@@ -45,7 +49,8 @@ func (l *loop) storeRetained(p *publication) bool {
 		}
 		return true
 	}
-	if !s.fits(name, int64(m.Size()), l.b.options()) {
+	if which, ok := s.fits(name, m, l.b.options()); !ok {
+		l.counters.Limited[which]++
 		l.drop(hook.DropRefusedPublish, nil, p.topic)
 		return false
 	}
@@ -73,6 +78,9 @@ func (s *retainedStore) count(m *message.Message, n int64) {
 	s.bytes.Add(n * int64(m.Size()))
 	if m.Expires != 0 {
 		s.brief.Add(n)
+	}
+	if s.holdings != nil && m.Publisher != "" {
+		s.holdings.Add(m.Publisher, n, n*int64(m.Size()))
 	}
 }
 
@@ -120,17 +128,34 @@ func (l *loop) sweepRetained() {
 // through in a quarter of an hour, at about 10 µs a tick.
 const sweepChunk = 256
 
-// fits reports whether the bounds allow a message of size bytes under name, in
-// the place of the one that may be there. Loops that store at the same moment
-// may together exceed a bound by one message each.
-func (s *retainedStore) fits(name string, size int64, o *Options) bool {
-	added := int64(1)
+// fits reports whether the bounds allow m under name, in the place of the
+// message that may be there, and which of them does not. Loops that store at the
+// same moment may together exceed a bound by one message each.
+func (s *retainedStore) fits(name string, m *message.Message, o *Options) (which metrics.Limit, ok bool) {
+	size := int64(m.Size())
+	added, grown, own, ownGrown := int64(1), size, int64(1), size
 	s.index.Get(name, func(old *message.Message) {
-		added = 0
-		size -= int64(old.Size())
+		added, grown = 0, size-int64(old.Size())
+		if old.Publisher == m.Publisher {
+			own, ownGrown = added, grown
+		}
 	})
-	return (o.MaxRetainedMessages == Unlimited || s.messages()+added <= int64(o.MaxRetainedMessages) || added == 0) &&
-		(o.MaxRetainedBytes == Unlimited || s.bytes.Load()+size <= int64(o.MaxRetainedBytes) || size <= 0)
+	if over(o.MaxRetainedMessages, s.messages(), added) || over(o.MaxRetainedBytes, s.bytes.Load(), grown) {
+		return metrics.Retained, false
+	}
+	if s.holdings != nil && m.Publisher != "" {
+		n, bytes := s.holdings.Of(m.Publisher)
+		if over(o.ClientRetainedMessages, n, own) || over(o.ClientRetainedBytes, bytes, ownGrown) {
+			return metrics.ClientRetained, false
+		}
+	}
+	return 0, true
+}
+
+// over reports whether added to now is beyond the bound most. What does not
+// grow is never over.
+func over(most Limit, now, added int64) bool {
+	return most != Unlimited && added > 0 && now+added > int64(most)
 }
 
 // A replay is the delivery of the retained messages that match one new

@@ -7,6 +7,7 @@ import (
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/codec/topic"
 	"github.com/wheelmq/wheelmq/engine/hook"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 	"github.com/wheelmq/wheelmq/router"
 )
 
@@ -26,9 +27,9 @@ func (c *conn) subscribe(body []byte) {
 		c.fail(codec.PacketTooLarge, "the SUBACK would be larger than the client takes")
 		return
 	}
-	var stopped []codec.ReasonCode // by hooks
+	stopped := c.excess(in)
 	if len(l.hooks.subscribers) > 0 {
-		stopped = l.interceptSubscribe(c, in)
+		stopped = l.interceptSubscribe(c, in, stopped)
 	}
 	if len(l.hooks.subscribeReviewers) > 0 {
 		c.reviewSubscribe(in, stopped)
@@ -37,8 +38,23 @@ func (c *conn) subscribe(body []byte) {
 	c.subscribeAllowed(in, stopped)
 }
 
-// subscribeAllowed makes the subscriptions of in, but for those that hooks
-// stopped, and answers. stopped is nil where no hook was asked.
+// excess refuses the filters of in that are more than one packet may have; nil
+// when there are none.
+func (c *conn) excess(in *codec.Subscribe) (stopped []codec.ReasonCode) {
+	most := c.loop.b.options().MaxFilters
+	if most == Unlimited || len(in.Filters) <= int(most) {
+		return nil
+	}
+	stopped = make([]codec.ReasonCode, len(in.Filters))
+	for i := int(most); i < len(stopped); i++ {
+		stopped[i] = codec.QuotaExceeded
+	}
+	c.loop.counters.Limited[metrics.PacketFilters] += uint64(len(stopped) - int(most))
+	return stopped
+}
+
+// subscribeAllowed makes the subscriptions of in, but for those that were
+// stopped, and answers. stopped is nil where none was, and no hook was asked.
 func (c *conn) subscribeAllowed(in *codec.Subscribe, stopped []codec.ReasonCode) {
 	l := c.loop
 	if c.version == codec.V31 && (slices.ContainsFunc(in.Filters, c.refuses) || slices.ContainsFunc(stopped, codec.ReasonCode.Failure)) { // M31-suback: 3.1 has no word for it
@@ -116,6 +132,7 @@ func (l *loop) makeSubscription(cl *client, f *codec.Subscription, id uint32, sh
 			limit = own
 		}
 		if limit >= 0 && len(cl.subs) >= limit {
+			l.counters.Limited[metrics.Subscriptions]++
 			return codec.QuotaExceeded, nil
 		}
 		s = cl.addSubscription(string(f.Filter))
@@ -166,7 +183,13 @@ func (l *loop) checkFilter(filter string, id uint32) (share, rest string, code c
 	switch {
 	case !ok: // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
 		return "", "", codec.TopicFilterInvalid
-	case !topic.ValidFilter(rest), topic.Levels(rest) > o.MaxTopicLevels:
+	case !topic.ValidFilter(rest):
+		return "", "", codec.TopicFilterInvalid
+	case topic.Levels(rest) > o.MaxTopicLevels:
+		l.counters.Limited[metrics.TopicLevels]++
+		return "", "", codec.TopicFilterInvalid
+	case len(rest) > o.MaxTopicLength:
+		l.counters.Limited[metrics.TopicLength]++
 		return "", "", codec.TopicFilterInvalid
 	case shared && o.NoSharedSubscriptions:
 		return "", "", codec.SharedSubscriptionsNotSupported

@@ -50,6 +50,8 @@ type Decision struct {
 	MaxSubscriptions  int              // of the session; negative: no bound
 	MessageRate       int              // PUBLISH packets of the client a second; negative: no bound
 	ByteRate          int              // bytes of its packets a second; negative: no bound
+	SendRate          int              // PUBLISH packets a second to the client; negative: no bound
+	SendByteRate      int              // bytes of these packets a second; negative: no bound
 	Until             time.Time        // then the connection ends with 0x87, unless it authenticated again; zero: no end
 	Rights            Rights           // of the session; nil: whatever Authorizers say
 	Data              any              // Client.Data of the session

@@ -125,11 +125,12 @@ const (
 	DropNotAuthorized                    // the publisher may not publish there, or the subscriber not read it
 	DropRefusedPublish                   // refused for another reason, and answered so
 	DropIntercepted                      // a hook stopped it
+	DropRate                             // QoS 0 for a client that is sent to at its highest rate
 	NumDropReasons                       // how many there are
 )
 
 var dropNames = [NumDropReasons]string{"queue_full", "qos0_offline", "slow_reader", "expired", "packet_too_large",
-	"mailbox_full", "session_ended", "not_authorized", "refused", "intercepted"}
+	"mailbox_full", "session_ended", "not_authorized", "refused", "intercepted", "rate"}
 
 func (d DropReason) String() string { return dropNames[d] }
 

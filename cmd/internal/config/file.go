@@ -41,6 +41,7 @@ type Listener struct {
 	Anonymous        bool         `key:"anonymous" doc:"clients without a user name may come in"`
 	Sys              bool         `key:"sys" doc:"clients may read $SYS where no rights decide"`
 	MaxConnections   engine.Limit `key:"max_connections" doc:"by this listener"`
+	Rates            Rates        `key:"rates" doc:"of all clients together that come by it"`
 	Durability       string       `key:"durability" doc:"what an acknowledgement outlives: a loss of power, the end of the process, nothing" enum:"synced,written,received"`
 	SocketMode       string       `key:"socket_mode" doc:"permissions of a Unix socket, in octal; default: what the umask leaves"`
 	Detect           bool         `key:"detect" doc:"the first bytes tell TLS from none, and WebSocket from none, as far as these are set"`
@@ -110,10 +111,16 @@ type Limits struct {
 	SessionExpiry  Span         `key:"session_expiry" doc:"how long a session outlives its connection at most"`
 	Queue          QueueLimits  `key:"queue" doc:"messages that wait for one session"`
 	Subscriptions  engine.Limit `key:"subscriptions" doc:"of one session"`
+	PacketFilters  engine.Limit `key:"packet_filters" doc:"topic filters of one SUBSCRIBE; those beyond are refused"`
 	TopicLevels    int          `key:"topic_levels" doc:"of topic names and filters" min:"1" max:"65535"`
+	TopicLength    int          `key:"topic_length" doc:"of topic names and filters, in bytes" min:"1" max:"65535"`
 	MessageRate    int          `key:"message_rate" doc:"PUBLISH packets a second of one client; above it is not read from until that is made up for; 0: any" min:"0" max:"1000000000"`
 	ByteRate       int          `key:"byte_rate" doc:"the same in bytes of all packets; 0: any" min:"0" max:"1000000000"`
+	SendRate       int          `key:"send_rate" doc:"PUBLISH packets a second to one client; above it QoS 0 is dropped and the rest waits in its queue; 0: any" min:"0" max:"1000000000"`
+	SendByteRate   int          `key:"send_byte_rate" doc:"the same in bytes; 0: any" min:"0" max:"1000000000"`
 	RateDisconnect bool         `key:"rate_disconnect" doc:"a client above its rate is disconnected instead"`
+	UserRates      Rates        `key:"user_rates" doc:"of all clients together that have one user name"`
+	AddressRates   Rates        `key:"address_rates" doc:"of all clients together that have one address (of IPv6: one /64)"`
 	AddressConns   int          `key:"address_connections" doc:"of one address (of IPv6: one /64) at once; 0: any" min:"0" max:"10000000"`
 	AddressRate    int          `key:"address_connect_rate" doc:"connects a second of one address; 0: any" min:"0" max:"1000000000"`
 	ClientRate     int          `key:"client_connect_rate" doc:"connects a minute of one client identifier, takeovers included; above it is refused for growing times; 0: any" min:"0" max:"1000000000"`
@@ -134,8 +141,18 @@ type QueueLimits struct {
 
 // Retained bounds retained messages.
 type Retained struct {
-	Messages engine.Limit `key:"messages" doc:"in number"`
-	Bytes    SizeLimit    `key:"bytes" doc:"in bytes"`
+	Messages       engine.Limit `key:"messages" doc:"in number"`
+	Bytes          SizeLimit    `key:"bytes" doc:"in bytes"`
+	ClientMessages engine.Limit `key:"client_messages" doc:"of one client identifier, in number"`
+	ClientBytes    SizeLimit    `key:"client_bytes" doc:"of one client identifier, in bytes"`
+}
+
+// Rates bound several clients together.
+type Rates struct {
+	Messages     int `key:"messages" doc:"PUBLISH packets a second from them; above it they are not read from for a while; 0: any" min:"0" max:"1000000000"`
+	Bytes        int `key:"bytes" doc:"bytes of all packets a second from them; 0: any" min:"0" max:"1000000000"`
+	SendMessages int `key:"send_messages" doc:"PUBLISH packets a second to them; above it QoS 0 is dropped and the rest waits in their queues; 0: any" min:"0" max:"1000000000"`
+	SendBytes    int `key:"send_bytes" doc:"bytes of PUBLISH packets a second to them; 0: any" min:"0" max:"1000000000"`
 }
 
 // Features can be switched off.
@@ -214,10 +231,12 @@ func (f *File) take(o engine.Options) {
 		AliasesIn: int(o.TopicAliasMaximum), AliasesOut: int(o.TopicAliases),
 		KeepAlive: Duration(o.KeepAliveMaximum), SessionExpiry: spanOf(o.SessionExpiryLimit),
 		Queue:         QueueLimits{Messages: o.MaxQueuedMessages, Bytes: SizeLimit(o.MaxQueuedBytes), Overflow: o.Overflow.String()},
-		Subscriptions: o.MaxSubscriptions, TopicLevels: o.MaxTopicLevels,
+		Subscriptions: o.MaxSubscriptions, PacketFilters: o.MaxFilters, TopicLevels: o.MaxTopicLevels, TopicLength: o.MaxTopicLength,
 		MessageRate: o.MessageRate, ByteRate: o.ByteRate, RateDisconnect: o.RateDisconnect,
+		SendRate: o.SendRate, SendByteRate: o.SendByteRate, UserRates: Rates(o.UserRates), AddressRates: Rates(o.AddressRates),
 		AddressConns: o.AddressConnections, AddressRate: o.AddressConnectRate, ClientRate: o.ClientConnectRate,
-		Retained: Retained{Messages: o.MaxRetainedMessages, Bytes: SizeLimit(o.MaxRetainedBytes)},
+		Retained: Retained{Messages: o.MaxRetainedMessages, Bytes: SizeLimit(o.MaxRetainedBytes),
+			ClientMessages: o.ClientRetainedMessages, ClientBytes: SizeLimit(o.ClientRetainedBytes)},
 		Outbound: Size(o.OutboundBytes), Mailbox: Size(o.MailboxBytes),
 		HookTimeout: Duration(o.HookTimeout), HookWorkers: o.HookWorkers, HookBacklog: o.HookBacklog,
 	}
@@ -254,7 +273,7 @@ func takeListener(in *engine.Listener) Listener {
 	l := newListener()
 	l.Name, l.Address, l.Anonymous, l.Sys, l.Detect = in.Name, in.Address, in.Anonymous, in.Sys, in.Detect
 	l.Durability, l.Identity, l.ClientIDFromUser = durabilities[in.Durability], identities[in.Identity], in.ClientIDFromUserName
-	l.UserName, l.PasswordToo = in.UserName, in.PasswordToo
+	l.UserName, l.PasswordToo, l.Rates = in.UserName, in.PasswordToo, Rates(in.Rates)
 	if in.MaxConnections > 0 {
 		l.MaxConnections = engine.Limit(in.MaxConnections)
 	}
@@ -305,10 +324,12 @@ func (f *File) Options() (engine.Options, []Users, error) {
 		TopicAliasMaximum: uint16(m.AliasesIn), TopicAliases: uint16(m.AliasesOut), NoTopicAliases: m.AliasesIn == 0 && m.AliasesOut == 0,
 		KeepAliveMaximum: time.Duration(m.KeepAlive), SessionExpiryLimit: m.SessionExpiry.limit(),
 		MaxQueuedMessages: m.Queue.Messages, MaxQueuedBytes: engine.Limit(m.Queue.Bytes),
-		MaxSubscriptions: m.Subscriptions, MaxTopicLevels: m.TopicLevels,
+		MaxSubscriptions: m.Subscriptions, MaxFilters: m.PacketFilters, MaxTopicLevels: m.TopicLevels, MaxTopicLength: m.TopicLength,
 		MessageRate: m.MessageRate, ByteRate: m.ByteRate, RateDisconnect: m.RateDisconnect,
+		SendRate: m.SendRate, SendByteRate: m.SendByteRate, UserRates: engine.Rates(m.UserRates), AddressRates: engine.Rates(m.AddressRates),
 		AddressConnections: m.AddressConns, AddressConnectRate: m.AddressRate, ClientConnectRate: m.ClientRate,
 		MaxRetainedMessages: m.Retained.Messages, MaxRetainedBytes: engine.Limit(m.Retained.Bytes),
+		ClientRetainedMessages: m.Retained.ClientMessages, ClientRetainedBytes: engine.Limit(m.Retained.ClientBytes),
 		OutboundBytes: int(m.Outbound), MailboxBytes: int(m.Mailbox),
 		HookTimeout: time.Duration(m.HookTimeout), HookWorkers: m.HookWorkers, HookBacklog: m.HookBacklog,
 		NoRetained: !f.Features.Retained, NoWildcardSubscriptions: !f.Features.Wildcards, NoSharedSubscriptions: !f.Features.Shared,
@@ -361,7 +382,8 @@ func (u *UserFiles) options() (o auth.Options, any bool, err error) {
 func (l *Listener) listener() (engine.Listener, error) {
 	out := engine.Listener{Name: l.Name, Address: l.Address, Anonymous: l.Anonymous, Sys: l.Sys, Detect: l.Detect,
 		MaxConnections: int(max(0, l.MaxConnections)), Durability: engine.Durability(word(durabilities, l.Durability)),
-		Identity: engine.Identity(word(identities, l.Identity)), UserName: l.UserName, PasswordToo: l.PasswordToo, ClientIDFromUserName: l.ClientIDFromUser}
+		Identity: engine.Identity(word(identities, l.Identity)), UserName: l.UserName, PasswordToo: l.PasswordToo, ClientIDFromUserName: l.ClientIDFromUser,
+		Rates: engine.Rates(l.Rates)}
 	var errs []error
 	if l.Address == "" {
 		errs = append(errs, errors.New("address is missing: want host:port, or unix:PATH"))

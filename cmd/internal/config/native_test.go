@@ -121,10 +121,12 @@ func TestNativeCoversOptions(t *testing.T) {
 	f := n.File
 	f.Limits.QoS, f.Limits.ReceiveMaximum, f.Limits.Inflight, f.Limits.AliasesIn, f.Limits.AliasesOut = 1, 2, 3, 4, 5
 	f.Limits.Sessions, f.Limits.ConnectPacket, f.Limits.Subscriptions, f.Limits.TopicLevels = 6, 7, 8, 9
-	f.Limits.Retained, f.Limits.Outbound, f.Limits.Mailbox = Retained{10, 11}, 12, 13
+	f.Limits.Retained, f.Limits.Outbound, f.Limits.Mailbox = Retained{10, 11, 22, 23}, 12, 13
 	f.Limits.HookTimeout, f.Limits.HookWorkers, f.Limits.HookBacklog = 14, 15, 16
 	f.Limits.MessageRate, f.Limits.ByteRate, f.Limits.RateDisconnect = 17, 18, true
 	f.Limits.AddressConns, f.Limits.AddressRate, f.Limits.ClientRate = 19, 20, 21
+	f.Limits.PacketFilters, f.Limits.TopicLength, f.Limits.SendRate, f.Limits.SendByteRate = 24, 25, 26, 27
+	f.Limits.UserRates, f.Limits.AddressRates = Rates{28, 29, 30, 31}, Rates{32, 33, 34, 35}
 	f.Features = Features{PayloadFormat: true, SharedStrategy: "random", ResponseInfo: "x"}
 	f.Limits.AliasesIn, f.Limits.AliasesOut = 4, 5
 	o, _, err := f.Options()

@@ -79,6 +79,8 @@ type Response struct {
 	MaxQueuedBytes    int          `json:"max_queued_bytes,omitempty"`
 	MessageRate       int          `json:"message_rate,omitempty"`
 	ByteRate          int          `json:"byte_rate,omitempty"`
+	SendRate          int          `json:"send_rate,omitempty"`
+	SendByteRate      int          `json:"send_byte_rate,omitempty"`
 	MaxSubscriptions  int          `json:"max_subscriptions,omitempty"`
 }
 
@@ -159,7 +161,7 @@ func (r *Response) decision(c *hook.Connect, age time.Duration) (hook.Decision, 
 	d := hook.Decision{Verdict: hook.Accept, Reason: r.Reason, UserName: r.UserName, ClientID: r.ClientID, KeepAlive: r.KeepAlive,
 		SessionExpiry: r.SessionExpiry, ReceiveMaximum: r.ReceiveMaximum, MaxInflight: r.MaxInflight, MaximumPacketSize: r.MaximumPacketSize,
 		MaxQueuedMessages: r.MaxQueuedMessages, MaxQueuedBytes: r.MaxQueuedBytes, MaxSubscriptions: r.MaxSubscriptions,
-		MessageRate: r.MessageRate, ByteRate: r.ByteRate}
+		MessageRate: r.MessageRate, ByteRate: r.ByteRate, SendRate: r.SendRate, SendByteRate: r.SendByteRate}
 	if r.ExpiresIn > 0 {
 		left := time.Duration(min(r.ExpiresIn, 1<<31))*time.Second - age
 		if left <= 0 {

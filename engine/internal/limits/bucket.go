@@ -26,6 +26,9 @@ func (b *Bucket) Take(n, rate int, now clock.Time) time.Duration {
 	return max(0, b.at.Sub(now)-burst)
 }
 
+// Debt is how long a taker has to wait until the bucket is out of debt.
+func (b *Bucket) Debt(now clock.Time) time.Duration { return max(0, b.at.Sub(now)-burst) }
+
 // Allow takes one unit at rate units a second, if it is there.
 func (b *Bucket) Allow(rate int, now clock.Time) bool {
 	at := max(b.at, now) + clock.Time(time.Second)/clock.Time(rate)

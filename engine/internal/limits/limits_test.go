@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,5 +147,83 @@ func BenchmarkBucketTake(b *testing.B) {
 	for b.Loop() {
 		now += 10
 		x.Take(1, 1000, now)
+	}
+}
+
+func TestSharedBucket(t *testing.T) {
+	var b Shared
+	now := clock.Time(time.Hour)
+	for range 10 { // a second's worth at once
+		if w := b.Take(1, 10, now); w != 0 {
+			t.Fatal(w)
+		}
+	}
+	if w := b.Take(5, 10, now); w != 500*time.Millisecond || b.Debt(now) != w {
+		t.Fatalf("waits %v, in debt for %v; want half a second", w, b.Debt(now))
+	}
+	if w := b.Take(1_000_000, 10, now); w != deepest {
+		t.Fatalf("waits %v: one taker shuts the others out", w)
+	}
+	if n := testing.AllocsPerRun(100, func() { b.Take(1, 10, now) }); n != 0 {
+		t.Fatalf("%v allocations", n)
+	}
+}
+
+// Many goroutines together get the rate and no more.
+func TestSharedBucketIsExact(t *testing.T) {
+	var b Shared
+	now := clock.Time(time.Hour)
+	var free atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 1000 {
+				if b.Take(1, 2000, now) == 0 {
+					free.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := free.Load(); n != 2000 {
+		t.Fatalf("%d of 8000 were free, want a second's worth: 2000", n)
+	}
+	if w := b.Debt(now); w != 3*time.Second {
+		t.Fatalf("in debt for %v, want 3 s", w)
+	}
+}
+
+// A meter is kept while somebody uses it, and until it is paid for.
+func TestMeters(t *testing.T) {
+	var m Meters[string]
+	now := clock.Time(time.Hour)
+	a := m.Enter("u", now)
+	if m.Enter("u", now) != a {
+		t.Fatal("two connections of one user have two meters")
+	}
+	m.Leave("u", now)
+	a.In.Messages.Take(50, 10, now)
+	m.Leave("u", now)
+	if m.Enter("u", now.Add(time.Second)) != a {
+		t.Fatal("connecting anew pays debts")
+	}
+	m.Leave("u", now.Add(time.Second))
+	m.Enter("u", now.Add(6*time.Second))
+	m.Leave("u", now.Add(6*time.Second))
+	if n := m.all.len(); n != 0 {
+		t.Fatalf("%d meters of nobody", n)
+	}
+}
+
+func TestHoldings(t *testing.T) {
+	var h Holdings
+	h.Add("a", 2, 30)
+	h.Add("a", -1, -10)
+	if n, bytes := h.Of("a"); n != 1 || bytes != 20 {
+		t.Fatal(n, bytes)
+	}
+	h.Add("a", -1, -20)
+	if n, _ := h.Of("b"); n != 0 || h.all.len() != 0 {
+		t.Fatal("who keeps nothing is remembered")
 	}
 }
