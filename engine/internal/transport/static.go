@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,7 +15,8 @@ import (
 
 // bindGnet prepares l for gnet: it binds the address without SO_REUSEPORT
 // first, which finds a port in use that SO_REUSEPORT would hide, and settles
-// port 0. The port stays held until gnet has it too, so that nobody comes between.
+// port 0. The port stays held until gnet has it too, so that nobody comes
+// between; connections are not taken meanwhile.
 func (s *Server) bindGnet(l *Listener) (*listening, error) {
 	addr, url, err := s.hold(l.Address)
 	if err != nil {
@@ -29,7 +31,8 @@ func (s *Server) bindGnet(l *Listener) (*listening, error) {
 // hold binds address and returns what to tell gnet.
 func (s *Server) hold(address string) (net.Addr, string, error) {
 	network, everyAddress := family(address)
-	l, err := net.Listen(network, address)
+	config := net.ListenConfig{Control: mute}
+	l, err := config.Listen(context.Background(), network, address)
 	if err != nil {
 		return nil, "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -464,6 +465,70 @@ func TestOnePortForOne(t *testing.T) {
 		for _, s := range won {
 			stop(t, s)
 		}
+	}
+}
+
+// Who connects while a server starts is refused, or waits, or is served: never
+// taken and thrown out.
+func TestConnectsDuringStart(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.Addr().String()
+	free.Close()
+	for range 10 {
+		var clients sync.WaitGroup
+		var begun sync.WaitGroup
+		begun.Add(4)
+		for range 4 {
+			clients.Go(func() {
+				begun.Done()
+				var c net.Conn
+				err := error(syscall.ECONNREFUSED)
+				for end := time.Now().Add(patience); errors.Is(err, syscall.ECONNREFUSED) && time.Now().Before(end); {
+					c, err = net.Dial("tcp", addr)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(patience))
+				var b [1]byte
+				if _, err = c.Write([]byte("x")); err == nil {
+					_, err = io.ReadFull(c, b[:])
+				}
+				if err != nil {
+					t.Errorf("a connection was taken and not served: %v", err)
+				}
+			})
+		}
+		begun.Wait()
+		s, _ := listen(t, 2, func(c *Config) { c.Listeners = at(addr) }, nil)
+		clients.Wait()
+		stop(t, s)
+	}
+}
+
+// A port that is held takes no connection, and nobody else gets it.
+func TestHeldPort(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("ports are held on Linux only")
+	}
+	s := &Server{}
+	defer s.release()
+	addr, _, err := s.hold("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := net.DialTimeout("tcp", addr.String(), 100*time.Millisecond); err == nil {
+		c.Close()
+		t.Error("a connection was taken that nobody serves")
+	}
+	if l, err := net.Listen("tcp", addr.String()); !errors.Is(err, syscall.EADDRINUSE) {
+		l.Close()
+		t.Error("the port is free:", err)
 	}
 }
 
