@@ -14,7 +14,6 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/wheelmq/wheelmq/engine"
-	"github.com/wheelmq/wheelmq/engine/store/pebblestore"
 )
 
 const (
@@ -44,7 +43,7 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	most, err := connectionsFor(files, set.Store.Kind == "pebble")
+	most, err := connectionsFor(files, set.Store.Kind != "memory")
 	if err != nil {
 		return err
 	}
@@ -70,21 +69,21 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 	}
 	options.Hooks = append(append(options.Hooks, who), who.enhanced()...)
 	kept := "nothing: sessions and messages are in memory only"
-	if set.Store.Kind == "pebble" {
-		dir, err := set.dataDir()
+	if set.Store.Kind != "memory" {
+		at, err := placeOf(&set.Store)
 		if err != nil {
 			return err
 		}
-		s, err := pebblestore.Open(dir, pebblestore.Options{Logger: log})
+		s, err := at.open(log, int(set.Limits.Packet))
 		if err != nil {
-			return &exitError{exitSystem, inUse(dir, err)}
+			return err
 		}
 		defer func() {
 			if err := s.Close(); err != nil {
 				log.Error("closing the store", "error", err)
 			}
 		}()
-		options.Store, kept = s, "sessions, their messages and retained messages in "+dir
+		options.Store, kept = s, "sessions, their messages and retained messages in "+at.String()
 	}
 	broker, err := engine.New(*options)
 	if err != nil {

@@ -21,8 +21,7 @@ type brokerFlags struct {
 	loops          int // 0: the engine decides
 	logLevel       levelFlag
 	logFormat      logFormat
-	dataDir        string // "": the default
-	noPersistence  bool
+	store          storeFlags
 	pprof          pprofFlags
 	changed        func(name string) bool // whether a flag was given
 }
@@ -39,9 +38,8 @@ func (f *brokerFlags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.auth.PasswordFile, "password-file", "", "users and their passwords, as wheelmq passwd writes them; read again on HUP")
 	set.StringVar(&f.auth.ACLFile, "acl-file", "", "what users may read and write, in the grammar of Mosquitto; read again on HUP")
 	f.tls.register(set)
-	set.StringVar(&f.dataDir, "data-dir", "", "folder that keeps sessions, their messages and retained messages over the end of\n"+
-		"the process; QoS 1 and 2 are acknowledged once they are on disk\n(default: wheelmq in the user's state directory, ~/.local/state)")
-	set.BoolVar(&f.noPersistence, "no-persistence", false, "keep all that in memory only")
+	f.store.register(set)
+	set.BoolVar(&f.store.none, "no-persistence", false, "keep all that in memory only")
 	set.IntVar(&f.loops, "loops", 0, "number of event loops (default: 1 with one or two processors, else one each)")
 	set.Var(&f.logLevel, "log-level", "least important level that is logged: debug, info, warn, error (default info)")
 	set.Var(&f.logFormat, "log-format", "how log lines are written: text, json")

@@ -2,7 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +29,9 @@ func readSettings(flags *brokerFlags, r resolver) (*settings, error) {
 		return nil, &exitError{exitConfiguration, err}
 	}
 	s := &settings{Native: native, flags: map[string]string{}}
-	s.override(flags)
+	if err := s.override(flags); err != nil {
+		return nil, err
+	}
 	if s.options, s.users, err = s.Options(); err != nil {
 		return nil, &exitError{exitConfiguration, err}
 	}
@@ -44,7 +46,7 @@ func readSettings(flags *brokerFlags, r resolver) (*settings, error) {
 }
 
 // override takes what flags say.
-func (s *settings) override(f *brokerFlags) {
+func (s *settings) override(f *brokerFlags) error {
 	set := func(flag, key string, apply func()) {
 		if f.changed(flag) {
 			apply()
@@ -58,8 +60,9 @@ func (s *settings) override(f *brokerFlags) {
 	set("log-format", "log.format", func() { s.Log.Format = string(f.logFormat) })
 	set("pprof", "profiles.address", func() { s.Profiles.Address = f.pprof.address })
 	set("pprof-remote", "profiles.remote", func() { s.Profiles.Remote = f.pprof.remote })
-	set("data-dir", "store.dir", func() { s.Store.Kind, s.Store.Dir = "pebble", config.Path(f.dataDir) })
-	set("no-persistence", "store.kind", func() { s.Store.Kind = "memory" })
+	keys, err := f.store.override(&s.Store, f.changed)
+	maps.Copy(s.flags, keys)
+	return err
 }
 
 // listeners are those of flags, else of the configuration, else the default.
@@ -76,18 +79,6 @@ func (s *settings) listeners(flags *brokerFlags, r resolver) (err error) {
 		s.flags["listeners"] = "--listen"
 	}
 	return err
-}
-
-// dataDir is the folder of the store.
-func (s *settings) dataDir() (string, error) {
-	if s.Store.Dir != "" {
-		return string(s.Store.Dir), nil
-	}
-	dir, err := stateDir()
-	if err != nil {
-		return "", configurationError("there is no folder to keep sessions and messages in: %w; name one by --data-dir, or --no-persistence", err)
-	}
-	return dir, nil
 }
 
 // stateDir is where the broker keeps its state when nobody says where: the
@@ -108,9 +99,4 @@ func stateDir() (string, error) {
 		return "", errors.New("HOME is no absolute path")
 	}
 	return filepath.Join(home, ".local", "state", "wheelmq"), nil
-}
-
-// inUse says what to do when another broker has the store.
-func inUse(dir string, err error) error {
-	return fmt.Errorf("%w\nif it is used by another broker, give this one a folder of its own (--data-dir DIR), or none (--no-persistence); it wants %s", err, dir)
 }

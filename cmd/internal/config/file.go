@@ -169,8 +169,46 @@ type Features struct {
 
 // Store is what outlives the process.
 type Store struct {
-	Kind string `key:"kind" doc:"files of the broker's own (pebble), or nothing outlives the process (memory)" enum:"pebble,memory"`
-	Dir  Path   `key:"dir" doc:"folder of pebble; default: the user's state directory"`
+	Kind         string `key:"kind" doc:"files of the broker's own (pebble), a file of SQLite, a database of MySQL or MariaDB, or nothing outlives the process (memory)" enum:"pebble,sqlite,mysql,memory"`
+	Dir          Path   `key:"dir" doc:"folder of pebble; default: the user's state directory"`
+	File         Path   `key:"file" doc:"of sqlite; default: wheelmq.sqlite in the user's state directory"`
+	Server       string `key:"server" doc:"of mysql: mysql://USER@HOST[:PORT]/DATABASE, with ?tls=true where it is encrypted, or mysql://USER@/DATABASE?socket=PATH"`
+	PasswordFile Path   `key:"password_file" doc:"of mysql: its first line is the user's password"`
+}
+
+// Choose sets what the flag --store says: KIND, or KIND:PLACE.
+func (s *Store) Choose(text string) error {
+	kind, place, said := strings.Cut(text, ":")
+	if said && place == "" {
+		return fmt.Errorf("%q: something belongs behind the colon", text)
+	}
+	switch {
+	case kind == "pebble":
+		s.Dir = Path(place)
+	case kind == "sqlite":
+		s.File = Path(place)
+	case kind == "mysql" && strings.HasPrefix(place, "//"):
+		s.Server = text
+	case kind == "memory" && !said:
+	default:
+		return fmt.Errorf("%q: want pebble, pebble:FOLDER, sqlite, sqlite:FILE, mysql://USER@HOST/DATABASE or memory", text)
+	}
+	s.Kind = kind
+	return nil
+}
+
+// Password is the first line of PasswordFile.
+func (s *Store) Password() (string, error) {
+	path, err := s.PasswordFile.resolve()
+	if err != nil || path == "" {
+		return "", err
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("store.password_file: %w", err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	return strings.TrimSuffix(line, "\r"), nil
 }
 
 // Log is what is logged and how.

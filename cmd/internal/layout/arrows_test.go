@@ -46,7 +46,7 @@ var arrows = map[string][]string{
 	"engine/internal/foreign":     {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
-	"cmd/wheelmq":         {"engine/store/pebblestore", "cmd/internal/config", "engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "engine/client", "engine/hook", "codec", "codec/topic", "bench/load", "bench/report", "bench/compare"},
+	"cmd/wheelmq":         {"engine/store", "engine/store/pebblestore", "engine/store/sqlstore", "cmd/internal/config", "engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "engine/client", "engine/hook", "codec", "codec/topic", "bench/load", "bench/report", "bench/compare"},
 	"cmd/internal/e2e":    {"engine/client"},
 	"cmd/internal/layout": {},
 	"cmd/internal/config": {"engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "codec", "router"}, // router: names of strategies
