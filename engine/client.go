@@ -235,7 +235,7 @@ func (l *loop) endSession(cl *client) {
 	l.publishWill(cl)
 	l.b.directory.Release(cl.ClientID, directory.Place(cl.ref))
 	l.unsubscribeAll(cl)
-	cl.Drain(func(o session.Outbound, sent bool) {
+	far, bytes := cl.Drain(func(o session.Outbound, sent bool) {
 		if !sent {
 			l.queued(cl, o, -1)
 		}
@@ -246,6 +246,9 @@ func (l *loop) endSession(cl *client) {
 		}
 		o.Message.Release(l.pool)
 	})
+	l.counters.QueuedMessages -= int64(far)
+	l.counters.QueuedBytes -= int64(bytes)
+	l.counters.Dropped[hook.DropSessionEnded] += uint64(far) // their topics are in the store
 	if cl.stored != 0 {
 		l.change(nil).DeleteSession(cl.stored)
 	}

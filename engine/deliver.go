@@ -29,7 +29,7 @@ func (l *loop) fanOut(p *publication, subs []router.Subscriber) {
 // sendToMember delivers p to one member of a shared subscription.
 func (l *loop) sendToMember(p *publication, m *router.Member) {
 	if p.qos > 0 && l.b.durable != nil {
-		l.keepFor(p, &m.Subscriber)
+		l.keepFor(p, &m.Subscriber, true)
 	}
 	if m.Loop == l.id {
 		l.deliverOne(p, &m.Subscriber, m, false)
@@ -102,7 +102,7 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		if changed != nil {
 			l.unkeep(cl, p)
 			if cl.stored != 0 {
-				l.keepFor(changed, s)
+				l.keepFor(changed, s, origin != nil)
 			}
 			l.deliverAs(cl, changed, s, origin, qos, retain)
 			l.done(changed)
@@ -168,14 +168,11 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 		cl.Expire(l.now, l.dropExpired)
 	}
 	o.Message.Retain()
-	id, verdict, old := cl.Offer(o, c != nil && c.congested)
+	hold, room := c != nil && c.congested, l.room()
+	id, verdict, old := cl.Offer(o, hold, room)
 	for verdict == session.Evicted {
-		l.drop(hook.DropQueueFull, cl, old.Message.Topic)
-		l.queued(cl, old, -1)
-		l.finish(cl, &old)
-		cl.released(old)
-		old.Message.Release(l.pool)
-		id, verdict, old = cl.Offer(o, c != nil && c.congested)
+		l.evicted(cl, old)
+		id, verdict, old = cl.Offer(o, hold, room)
 	}
 	switch verdict {
 	case session.Sent:
@@ -184,6 +181,14 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 		c.relieve()
 	case session.Queued:
 		l.queued(cl, o, 1)
+	case session.Stored:
+		l.queued(cl, o, 1)
+		l.inMemory -= int64(o.Message.Size())
+		o.Message.Release(l.pool)
+		if c != nil || cl.Over() {
+			l.readFar(cl)
+		}
+		return
 	case session.Dropped:
 		l.drop(hook.DropQueueFull, cl, o.Message.Topic)
 		l.finish(cl, &o)
@@ -196,10 +201,20 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 	cl.tellMembers()
 }
 
-// queued counts a message into a session's queue, or out of it.
+// evicted lets go of the longest waiting message of a full queue.
+func (l *loop) evicted(cl *client, o session.Outbound) {
+	l.drop(hook.DropQueueFull, cl, o.Message.Topic)
+	l.queued(cl, o, -1)
+	l.finish(cl, &o)
+	cl.released(o)
+	o.Message.Release(l.pool)
+}
+
+// queued counts a message into a session's queue in memory, or out of it.
 func (l *loop) queued(cl *client, o session.Outbound, n int64) {
 	l.counters.QueuedMessages += n
 	l.counters.QueuedBytes += n * int64(o.Message.Size())
+	l.inMemory += n * int64(o.Message.Size())
 	l.b.full.update(cl)
 }
 
@@ -224,6 +239,7 @@ func (c *conn) pump() {
 			c.sendNext(&s)
 		}
 		replayed := c.state == connOpen && cl.ext != nil && cl.ext.replays != nil && l.replayStep(c)
+		l.readFar(cl)
 		if !ok && !replayed {
 			cl.tellMembers()
 			return
@@ -262,6 +278,7 @@ func (l *loop) dropExpired(o session.Outbound) {
 	l.finish(l.commits.expiring, &o)
 	l.counters.QueuedMessages--
 	l.counters.QueuedBytes -= int64(o.Message.Size())
+	l.inMemory -= int64(o.Message.Size())
 	if m, ok := o.Origin().(*router.Member); ok {
 		m.AddInflight(-1)
 	}

@@ -22,7 +22,9 @@ import (
 // their order, and a PUBLISH leaves under a packet identifier that survives.
 type durable struct {
 	store  store.Store
+	first  uint64        // identifier of this process's
 	next   atomic.Uint64 // identifier to draw
+	behind atomic.Int32  // loops with changes that the store did not take
 	failed atomic.Int64  // clock.Time up to which durable messages are refused
 	epoch  int64         // Unix nanoseconds of clock 0
 
@@ -43,8 +45,8 @@ const storeRetry = time.Second
 const failedBytes = 16 << 20
 
 func newDurable(s store.Store, now clock.Time) *durable {
-	d := &durable{store: s, epoch: time.Now().UnixNano() - int64(now), sessions: map[router.Ref]store.SessionID{}}
-	d.next.Store(s.First())
+	d := &durable{store: s, first: s.First(), epoch: time.Now().UnixNano() - int64(now), sessions: map[router.Ref]store.SessionID{}}
+	d.next.Store(d.first)
 	return d
 }
 
@@ -148,10 +150,10 @@ func (l *loop) pending() int {
 }
 
 // answerCommitted calls tell when the turn's batch, which there must be, is
-// committed for good or could not be.
-func (l *loop) answerCommitted(tell func(error)) {
+// committed at level or could not be.
+func (l *loop) answerCommitted(level store.Durability, tell func(error)) {
 	g := &l.commits
-	g.batch.Level = store.Synced
+	g.batch.Level = min(g.batch.Level, level)
 	g.answers = append(g.answers, commitAnswer{g.seq, tell})
 }
 
@@ -197,6 +199,9 @@ func (l *loop) lineUp(b sealedBatch) {
 		l.letGo()
 		return
 	}
+	if len(g.failed) == 0 {
+		l.b.durable.behind.Add(1)
+	}
 	g.failed = append(g.failed, b)
 	g.bytes += b.b.Size()
 }
@@ -204,6 +209,9 @@ func (l *loop) lineUp(b sealedBatch) {
 // letGo gives up what could not be committed.
 func (l *loop) letGo() {
 	g := &l.commits
+	if len(g.failed) > 0 {
+		l.b.durable.behind.Add(-1)
+	}
 	clear(g.failed)
 	g.failed, g.bytes, g.retrying = g.failed[:0], 0, false
 }
@@ -227,7 +235,9 @@ func (l *loop) committed(b sealedBatch, err error) {
 		l.commitFailed(b, again, err)
 	case again:
 		g.bytes -= b.b.Size()
-		g.failed = append(g.failed[:0], g.failed[1:]...)
+		if g.failed = append(g.failed[:0], g.failed[1:]...); len(g.failed) == 0 {
+			l.b.durable.behind.Add(-1)
+		}
 		g.retrying = false
 		l.reuse(b.b)
 		l.retry()
@@ -327,7 +337,7 @@ func (l *loop) keep(p *publication, r *router.Route) bool {
 				}
 				s = &own
 			}
-			if !l.keepFor(p, s) {
+			if !l.keepFor(p, s, false) {
 				return false
 			}
 		}
@@ -335,8 +345,9 @@ func (l *loop) keep(p *publication, r *router.Route) bool {
 	return true
 }
 
-// keepFor writes p's delivery by s, if that is one that must survive.
-func (l *loop) keepFor(p *publication, s *router.Subscriber) bool {
+// keepFor writes p's delivery by s, which may be a member of a shared
+// subscription, if that is one that must survive.
+func (l *loop) keepFor(p *publication, s *router.Subscriber, shared bool) bool {
 	qos := min(p.qos, s.QoS)
 	if qos == 0 {
 		return true
@@ -356,7 +367,7 @@ func (l *loop) keepFor(p *publication, s *router.Subscriber) bool {
 	}
 	l.ids = s.AppendIDs(l.ids[:0])
 	b.Deliver(id, store.Position(m.Stored), &store.Delivery{Message: store.MessageID(m.Stored), QoS: qos,
-		Retain: p.retain && s.Flags&router.RetainAsPublished != 0, IDs: l.ids})
+		Retain: p.retain && s.Flags&router.RetainAsPublished != 0, IDs: l.ids, Shared: shared, Size: uint32(m.Length())})
 	return true
 }
 
@@ -420,7 +431,7 @@ func (l *loop) keepReplay(cl *client, m *message.Message, o *session.Outbound) {
 	b, r := l.change(nil), l.record(m)
 	b.PutMessage(store.MessageID(o.Stored), &r)
 	b.Deliver(cl.stored, store.Position(o.Stored), &store.Delivery{Message: store.MessageID(o.Stored), QoS: o.QoS,
-		Retain: true, IDs: o.IDs()})
+		Retain: true, IDs: o.IDs(), Size: uint32(m.Length())})
 }
 
 // keepSession writes cl's own record, and makes a session durable that is to

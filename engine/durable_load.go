@@ -23,7 +23,8 @@ type loader struct {
 	b        *Broker
 	loops    []sync.Mutex
 	mu       sync.Mutex
-	messages map[store.MessageID]*message.Message // so that one in many queues is in memory once
+	messages map[store.MessageID]*message.Message // in flight, so that one of many sessions is in memory once
+	queues   map[store.SessionID]store.Extent
 	sessions []*client
 	damaged  int
 }
@@ -35,13 +36,17 @@ func (b *Broker) loadStore() error {
 		return nil
 	}
 	begun := time.Now()
-	ld := &loader{b: b, loops: make([]sync.Mutex, len(b.loops)), messages: map[store.MessageID]*message.Message{}}
+	ld := &loader{b: b, loops: make([]sync.Mutex, len(b.loops)), messages: map[store.MessageID]*message.Message{},
+		queues: map[store.SessionID]store.Extent{}}
 	if err := d.store.Load(context.Background(), ld); err != nil {
 		return fmt.Errorf("engine: reading the store: %w", err)
 	}
 	for _, cl := range ld.sessions {
-		if err := ld.queue(cl); err != nil {
-			return fmt.Errorf("engine: reading the queue of %q: %w", cl.ClientID, err)
+		if q, waits := ld.queues[cl.stored]; waits {
+			l := b.loops[refLoop(cl.ref)]
+			cl.Restore(q.Messages, int(q.Bytes)+q.Messages*message.Overhead, uint64(q.First), d.first)
+			l.recount(cl, 0, 0, 0)
+			b.full.update(cl)
 		}
 	}
 	b.log.Info("store read", "sessions", len(ld.sessions), "retained", b.retained.messages(),
@@ -57,13 +62,6 @@ func (ld *loader) Damaged(what string, err error) {
 	ld.b.log.Error("a record of the store is damaged and left out", "what", what, "error", err)
 }
 
-// message makes a message of a record.
-func (ld *loader) message(m *store.Message) *message.Message {
-	n := message.NewLasting(m.Topic, m.Payload, m.Properties)
-	n.Expires, n.QoS, n.Retained, n.Publisher = ld.b.durable.time(m.Expires), m.QoS, m.Retained, m.Publisher
-	return n
-}
-
 // shared makes or finds the message of id, with one reference for the caller.
 func (ld *loader) shared(id store.MessageID, m *store.Message) *message.Message {
 	ld.mu.Lock()
@@ -72,7 +70,7 @@ func (ld *loader) shared(id store.MessageID, m *store.Message) *message.Message 
 		n.Retain()
 		return n
 	}
-	n := ld.message(m)
+	n := ld.b.durable.message(m)
 	n.Stored = uint64(id)
 	ld.messages[id] = n
 	return n
@@ -80,10 +78,17 @@ func (ld *loader) shared(id store.MessageID, m *store.Message) *message.Message 
 
 // Retained implements store.Loader.
 func (ld *loader) Retained(m *store.Message) {
-	n := ld.message(m)
+	n := ld.b.durable.message(m)
 	if _, had := ld.b.retained.index.Set(string(n.Topic), n); !had {
 		ld.b.retained.count(n, 1)
 	}
+}
+
+// Queue implements store.Loader. The messages are read when they are wanted (far.go).
+func (ld *loader) Queue(id store.SessionID, q store.Extent) {
+	ld.mu.Lock()
+	defer ld.mu.Unlock()
+	ld.queues[id] = q
 }
 
 // Session implements store.Loader.
@@ -106,7 +111,7 @@ func (ld *loader) Session(id store.SessionID, s *store.Loaded) {
 		cl.extend().userName = s.UserName
 	}
 	if w := s.Will; w != nil {
-		cl.extend().will = &will{message: ld.message(&w.Message), delay: w.Delay, expiry: w.Expiry, hasExpiry: w.HasExpiry}
+		cl.extend().will = &will{message: ld.b.durable.message(&w.Message), delay: w.Delay, expiry: w.Expiry, hasExpiry: w.HasExpiry}
 	}
 	for j := range s.Subscriptions {
 		l.restoreSubscription(cl, &s.Subscriptions[j])
@@ -144,18 +149,6 @@ func windowState(s store.State) inflight.State {
 	default:
 		return inflight.AwaitPubcomp
 	}
-}
-
-func (ld *loader) queue(cl *client) error {
-	return ld.b.durable.store.ReadQueue(cl.stored, 0, func(at store.Position, d *store.Delivery, m *store.Message) bool {
-		o := session.Outbound{Message: ld.shared(d.Message, m), QoS: d.QoS, Retain: d.Retain, Stored: uint64(at)}
-		if len(d.IDs) > 0 {
-			o.Extra = &session.Extra{IDs: d.IDs}
-		}
-		cl.RestoreQueued(o)
-		ld.b.loops[refLoop(cl.ref)].queued(cl, o, 1)
-		return true
-	})
 }
 
 // restoreSubscription makes a subscription anew.

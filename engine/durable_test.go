@@ -398,9 +398,24 @@ func (c *copier) Session(id store.SessionID, s *store.Loaded) {
 	for i := range s.Subscriptions {
 		c.b.PutSubscription(id, &s.Subscriptions[i])
 	}
+	for _, packet := range s.Received {
+		c.b.Receive(id, packet)
+	}
+	for i := range s.InFlight {
+		f := &s.InFlight[i]
+		if f.Delivery.Message == 0 { // its Deliver had one
+			c.b.PutMessage(store.MessageID(f.Position), &f.Message)
+			c.b.Deliver(id, f.Position, &store.Delivery{Message: store.MessageID(f.Position), QoS: f.Delivery.QoS})
+			c.b.Advance(id, f.Position, f.Position, &f.Delivery, store.MessageID(f.Position))
+			continue
+		}
+		c.b.PutMessage(f.Delivery.Message, &f.Message)
+		c.b.Deliver(id, f.Position, &f.Delivery)
+	}
 }
-func (c *copier) Retained(m *store.Message)   { c.b.PutRetained(m) }
-func (c *copier) Damaged(w string, err error) { panic(w) }
+func (c *copier) Queue(store.SessionID, store.Extent) {}
+func (c *copier) Retained(m *store.Message)           { c.b.PutRetained(m) }
+func (c *copier) Damaged(w string, err error)         { panic(w) }
 
 // TestStoreFails: a publication that must survive is not acknowledged while the
 // store fails, the others go on, and it is taken again afterwards.

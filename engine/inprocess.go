@@ -13,6 +13,7 @@ import (
 	"github.com/wheelmq/wheelmq/codec/topic"
 	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/message"
+	"github.com/wheelmq/wheelmq/engine/store"
 )
 
 // A Message is an application message of the program that embeds the broker
@@ -101,7 +102,7 @@ func (b *Broker) publishOn(m *Message, answer func(codec.ReasonCode)) error {
 		case l.pending() == before:
 			answer(code)
 		default:
-			l.answerCommitted(func(err error) {
+			l.answerCommitted(store.Synced, func(err error) {
 				if err != nil {
 					code = codec.QuotaExceeded
 				}

@@ -63,6 +63,9 @@ type loop struct {
 	replaces   uint32                                     // how often rights were replaced
 	replace    func(hook.Client, hook.Rights) hook.Rights // the last of them; nil: none
 	commits    commitLog
+	far        farReads
+	later      []router.Ref // whose queues could not be read
+	inMemory   int64        // bytes of waiting messages in memory
 	stopping   bool
 	parting    parting                 // why the connection being served ends
 	doomed     []*conn                 // for which a hook panicked
@@ -189,6 +192,7 @@ func (l *loop) advance() {
 	l.connTimers.Advance(l.now, fireConn)
 	l.awayTimers.Advance(l.now, l.fireAway)
 	l.retry()
+	l.readLater()
 	if l.id == 0 {
 		l.sysTick()
 		l.sweepRetained()

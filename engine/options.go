@@ -53,6 +53,7 @@ type Options struct {
 	MaxQueuedMessages Limit          // waiting per session; 0: 1,000
 	MaxQueuedBytes    Limit          // 0: 4 MiB
 	Overflow          OverflowPolicy // what a full queue does
+	QueueMemory       Limit          // bytes of waiting messages in memory, of all sessions; durable sessions have what is above in the store alone, but for 8 each; 0: 256 MiB
 
 	MaxSubscriptions Limit           // per session; 0: 10,000
 	MaxFilters       Limit           // of one SUBSCRIBE packet; those beyond are refused with 0x97; 0: 1,000
@@ -187,7 +188,7 @@ func (o Options) Validate() error {
 		bad("KeepAliveMaximum %v: want up to 65535 s", o.KeepAliveMaximum)
 	}
 	for name, l := range map[string]Limit{"MaxSessions": o.MaxSessions, "SessionExpiryLimit": o.SessionExpiryLimit,
-		"MaxQueuedMessages": o.MaxQueuedMessages, "MaxQueuedBytes": o.MaxQueuedBytes, "MaxSubscriptions": o.MaxSubscriptions,
+		"MaxQueuedMessages": o.MaxQueuedMessages, "MaxQueuedBytes": o.MaxQueuedBytes, "QueueMemory": o.QueueMemory, "MaxSubscriptions": o.MaxSubscriptions,
 		"MaxRetainedMessages": o.MaxRetainedMessages, "MaxRetainedBytes": o.MaxRetainedBytes, "MaxFilters": o.MaxFilters,
 		"ClientRetainedMessages": o.ClientRetainedMessages, "ClientRetainedBytes": o.ClientRetainedBytes} {
 		if l < Unlimited {
@@ -250,6 +251,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.SessionExpiryLimit, 86_400)
 	setDefault(&o.MaxQueuedMessages, 1000)
 	setDefault(&o.MaxQueuedBytes, 4<<20)
+	setDefault(&o.QueueMemory, 256<<20)
 	setDefault(&o.MaxSubscriptions, 10_000)
 	setDefault(&o.MaxFilters, 1000)
 	setDefault(&o.MaxTopicLevels, 128)

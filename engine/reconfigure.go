@@ -13,7 +13,7 @@ import (
 var changeable = []string{
 	"MaxConnections", "MaxSessions", "ConnectTimeout", "MaximumConnectSize", "MaxInflight", "KeepAliveMaximum",
 	"SessionExpiryLimit", "EmptyClientID", "ResponseInfo", "CheckPayloadFormat", "MaxQueuedMessages", "MaxQueuedBytes",
-	"MaxSubscriptions", "MaxTopicLevels", "SharedStrategy", "MaxRetainedMessages", "MaxRetainedBytes", "OutboundBytes",
+	"QueueMemory", "MaxSubscriptions", "MaxTopicLevels", "SharedStrategy", "MaxRetainedMessages", "MaxRetainedBytes", "OutboundBytes",
 	"MailboxBytes", "SysInterval", "MessageRate", "ByteRate", "RateDisconnect", "AddressConnections", "AddressConnectRate",
 	"ClientConnectRate", "MaxFilters", "MaxTopicLength", "SendRate", "SendByteRate", "UserRates", "AddressRates",
 }

@@ -138,6 +138,7 @@ func (l *loop) depart(old router.Ref, to claim) {
 		return
 	}
 	l.b.full.clear(cl)
+	messages, bytes, inMemory := l.queueOf(cl)
 	target := refLoop(to.to)
 	if cl.stored != 0 {
 		l.b.durable.name(to.to, cl.stored) // before anything is routed there
@@ -152,6 +153,7 @@ func (l *loop) depart(old router.Ref, to claim) {
 	id := cl.ClientID
 	cl.Init(id, l.b.limits.Load())
 	cl.subs, cl.stored = nil, 0
+	l.recount(cl, messages, bytes, inMemory)
 	cl.ext = &clientExt{move: &move{departed: true, to: to.to}}
 	l.answer(to, what)
 	for i := range l.outboxes {
@@ -194,6 +196,8 @@ func (l *loop) arrive(ref router.Ref, what *moved) {
 		cl.Session, cl.subs, cl.expiry, cl.shares = what.session, what.subs, what.expiry, what.shares
 		cl.stored = what.stored
 		cl.ext.replays, cl.ext.will, cl.ext.userName, cl.ext.grant = what.replays, what.will, what.userName, what.grant
+		l.recount(cl, 0, 0, 0)
+		cl.StopReading()
 		l.b.full.update(cl)
 	}
 	switch {
@@ -258,6 +262,8 @@ func (l *loop) settle(ref router.Ref) {
 	}
 	if m.claim != nil {
 		l.depart(ref, *m.claim)
+	} else if cl.conn != nil {
+		cl.conn.pump() // what waits in the store could not be read until now
 	}
 }
 
@@ -303,6 +309,7 @@ func (l *loop) hold(cl *client, p *publication, sub *router.Subscriber, origin *
 	case m.holding && forwarded:
 		return false
 	case l.b.limits.Load().Messages >= 0 && len(m.held) >= l.b.limits.Load().Messages:
+		l.unkeep(cl, p)
 		l.drop(hook.DropQueueFull, cl, p.topic)
 	default:
 		msg := l.own(p)

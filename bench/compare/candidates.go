@@ -93,10 +93,10 @@ func wheelmq(ctx context.Context, command, loops, dir string) ([]candidate, erro
 		list = append(list, candidate{
 			Name:    wheelmqName + "/" + n,
 			Version: version,
-			setup:   with("{address}"),
+			setup:   with("{address}", "--no-persistence"),
 			Modes: map[mode]setup{
-				secure:  with("tls://{address}", "--cert", "{cert}", "--key", "{key}"),
-				web:     with("ws://{address}/mqtt"),
+				secure:  with("tls://{address}", "--cert", "{cert}", "--key", "{key}", "--no-persistence"),
+				web:     with("ws://{address}/mqtt", "--no-persistence"),
 				durable: with("{address}", "--data-dir", "{dir}/data"),
 			},
 			targets: true,

@@ -126,11 +126,12 @@ const (
 	DropRefusedPublish                   // refused for another reason, and answered so
 	DropIntercepted                      // a hook stopped it
 	DropRate                             // QoS 0 for a client that is sent to at its highest rate
+	DropLost                             // it waited in the store, and is not there
 	NumDropReasons                       // how many there are
 )
 
 var dropNames = [NumDropReasons]string{"queue_full", "qos0_offline", "slow_reader", "expired", "packet_too_large",
-	"mailbox_full", "session_ended", "not_authorized", "refused", "intercepted", "rate"}
+	"mailbox_full", "session_ended", "not_authorized", "refused", "intercepted", "rate", "lost"}
 
 func (d DropReason) String() string { return dropNames[d] }
 

@@ -80,9 +80,13 @@ func poison(b []byte) {
 
 // Size is what the message counts against a byte bound: its bytes and a fixed
 // part for the rest.
-func (m *Message) Size() int { return len(m.Topic) + len(m.Payload) + len(m.Properties) + overhead }
+func (m *Message) Size() int { return m.Length() + Overhead }
 
-const overhead = 64
+// Length is the bytes of topic, payload and properties.
+func (m *Message) Length() int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
+
+// Overhead is the fixed part of Size.
+const Overhead = 64
 
 // Expired reports whether the Message Expiry Interval has run out at now.
 func (m *Message) Expired(now clock.Time) bool { return m.Expires != 0 && now >= m.Expires }

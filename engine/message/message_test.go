@@ -21,7 +21,7 @@ func TestNewCopies(t *testing.T) {
 		if string(m.Topic) != "a/b" || string(m.Payload) != "payload" || !bytes.Equal(m.Properties, wantProps) {
 			t.Errorf("message %q %q % x follows the caller's buffers", m.Topic, m.Payload, m.Properties)
 		}
-		if got, want := m.Size(), 3+7+len(wantProps)+overhead; got != want {
+		if got, want := m.Size(), 3+7+len(wantProps)+Overhead; got != want {
 			t.Errorf("Size = %d, want %d", got, want)
 		}
 		// the parts do not run into each other

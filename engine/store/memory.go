@@ -199,6 +199,17 @@ func (s *Memory) Load(ctx context.Context, l Loader) error {
 		}
 		l.Session(id, loaded)
 	}
+	for id, k := range s.sessions {
+		var q Extent
+		for at, d := range k.sends {
+			if d.State == Queued {
+				q.Add(at, d.Size)
+			}
+		}
+		if q.Messages > 0 {
+			l.Queue(id, q)
+		}
+	}
 	for name, b := range s.retained {
 		m, err := DecodeMessage(b)
 		if err != nil {

@@ -75,6 +75,8 @@ type Delivery struct {
 	Message  MessageID // 0 in AwaitPubcomp
 	QoS      codec.QoS // 1 or 2
 	Retain   bool      // RETAIN flag of the delivery
+	Shared   bool      // by a shared subscription
+	Size     uint32    // bytes of the message's topic, properties and payload
 	State    State
 	PacketID uint16   // 0 while Queued
 	IDs      []uint32 // Subscription Identifiers
@@ -149,21 +151,21 @@ func (d *decoder) message() Message {
 }
 
 func (e *Delivery) append(b []byte) []byte {
-	b = append(b, recordVersion, byte(e.QoS)|flag(e.Retain, 4)|byte(e.State)<<3)
+	b = append(b, recordVersion, byte(e.QoS)|flag(e.Retain, 4)|byte(e.State)<<3|flag(e.Shared, 1<<5))
 	b = binary.AppendUvarint(b, uint64(e.Message))
 	b = binary.AppendUvarint(b, uint64(e.PacketID))
 	b = binary.AppendUvarint(b, uint64(len(e.IDs)))
 	for _, id := range e.IDs {
 		b = binary.AppendUvarint(b, uint64(id))
 	}
-	return b
+	return binary.AppendUvarint(b, uint64(e.Size))
 }
 
 // DecodeDelivery reads a delivery's record.
 func DecodeDelivery(b []byte) (Delivery, error) {
 	d := decode(b, "delivery")
 	f := d.byte()
-	e := Delivery{QoS: codec.QoS(f & 3), Retain: f&4 != 0, State: State(f >> 3),
+	e := Delivery{QoS: codec.QoS(f & 3), Retain: f&4 != 0, State: State(f >> 3 & 3), Shared: f&(1<<5) != 0,
 		Message: MessageID(d.uvarint()), PacketID: uint16(d.bounded(0xFFFF))}
 	if n := d.bounded(uint64(len(d.rest))); n > 0 { // each takes a byte at least
 		e.IDs = make([]uint32, n)
@@ -171,7 +173,10 @@ func DecodeDelivery(b []byte) (Delivery, error) {
 			e.IDs[i] = d.uint32()
 		}
 	}
-	if e.QoS == 0 || e.QoS > 2 || e.State > AwaitPubcomp || (e.PacketID == 0) != (e.State == Queued) ||
+	if len(d.rest) > 0 { // records of format 1 end here
+		e.Size = d.uint32()
+	}
+	if f >= 1<<6 || e.QoS == 0 || e.QoS > 2 || e.State > AwaitPubcomp || (e.PacketID == 0) != (e.State == Queued) ||
 		(e.Message == 0) != (e.State == AwaitPubcomp) {
 		d.fail()
 	}

@@ -39,14 +39,15 @@ type Store interface {
 	// caller's and done uncalled.
 	Commit(b *Batch, done func(*Batch, error)) error
 
-	// Load hands every session and every retained message to l, from several
-	// goroutines. Once, before the first Commit. What is damaged is put aside
-	// and told to l. It may read for long: not on a loop.
+	// Load hands every session, every retained message and the extent of every
+	// queue to l, from several goroutines. Once, before the first Commit. What is
+	// damaged is put aside and told to l. It may read for long: not on a loop.
 	Load(ctx context.Context, l Loader) error
 
 	// ReadQueue calls f with the queued deliveries of a session behind
-	// position after, in order, until f answers false. Those in flight came
-	// with Load. What f is given is borrowed. Not on a loop.
+	// position after, in order, until f answers false: all whose batch is done,
+	// and none that a batch which is done has moved or ended. Those in flight
+	// came with Load. What f is given is borrowed. Not on a loop.
 	ReadQueue(id SessionID, after Position, f func(Position, *Delivery, *Message) bool) error
 
 	// Close commits what waits and closes. Commit answers ErrClosed then.
@@ -57,6 +58,9 @@ type Store interface {
 // Messages are borrowed.
 type Loader interface {
 	Session(id SessionID, s *Loaded)
+	// Queue tells what waits for a session, which may be told before the
+	// session itself, or be of none. Sessions with nothing waiting are not told.
+	Queue(id SessionID, q Extent)
 	Retained(m *Message)
 	Damaged(what string, err error)
 }
@@ -68,6 +72,22 @@ type Loaded struct {
 	Subscriptions []Subscription
 	Received      []uint16   // QoS 2 packet identifiers of the client's
 	InFlight      []InFlight // in the order of sending
+}
+
+// An Extent says how much is queued, without its messages.
+type Extent struct {
+	Messages int
+	Bytes    int64    // sum of Delivery.Size
+	First    Position // lowest
+}
+
+// Add takes one more delivery in; in any order.
+func (q *Extent) Add(at Position, size uint32) {
+	if q.Messages == 0 || at < q.First {
+		q.First = at
+	}
+	q.Messages++
+	q.Bytes += int64(size)
 }
 
 // InFlight is a delivery that was sent and not finished.

@@ -136,6 +136,7 @@ type Limits struct {
 type QueueLimits struct {
 	Messages engine.Limit `key:"messages" doc:"in number"`
 	Bytes    SizeLimit    `key:"bytes" doc:"in bytes"`
+	Memory   SizeLimit    `key:"memory" doc:"bytes in memory, of all sessions together; what is above waits in the store alone"`
 	Overflow string       `key:"overflow" doc:"what becomes of one more" enum:"drop-newest,drop-oldest,reject"`
 }
 
@@ -268,7 +269,7 @@ func (f *File) take(o engine.Options) {
 		QoS: int(*o.MaximumQoS), ReceiveMaximum: int(o.ReceiveMaximum), Inflight: int(o.MaxInflight),
 		AliasesIn: int(o.TopicAliasMaximum), AliasesOut: int(o.TopicAliases),
 		KeepAlive: Duration(o.KeepAliveMaximum), SessionExpiry: spanOf(o.SessionExpiryLimit),
-		Queue:         QueueLimits{Messages: o.MaxQueuedMessages, Bytes: SizeLimit(o.MaxQueuedBytes), Overflow: o.Overflow.String()},
+		Queue:         QueueLimits{Messages: o.MaxQueuedMessages, Bytes: SizeLimit(o.MaxQueuedBytes), Memory: SizeLimit(o.QueueMemory), Overflow: o.Overflow.String()},
 		Subscriptions: o.MaxSubscriptions, PacketFilters: o.MaxFilters, TopicLevels: o.MaxTopicLevels, TopicLength: o.MaxTopicLength,
 		MessageRate: o.MessageRate, ByteRate: o.ByteRate, RateDisconnect: o.RateDisconnect,
 		SendRate: o.SendRate, SendByteRate: o.SendByteRate, UserRates: Rates(o.UserRates), AddressRates: Rates(o.AddressRates),
@@ -361,7 +362,7 @@ func (f *File) Options() (engine.Options, []Users, error) {
 		MaximumQoS: &qos, ReceiveMaximum: uint16(m.ReceiveMaximum), MaxInflight: uint16(m.Inflight),
 		TopicAliasMaximum: uint16(m.AliasesIn), TopicAliases: uint16(m.AliasesOut), NoTopicAliases: m.AliasesIn == 0 && m.AliasesOut == 0,
 		KeepAliveMaximum: time.Duration(m.KeepAlive), SessionExpiryLimit: m.SessionExpiry.limit(),
-		MaxQueuedMessages: m.Queue.Messages, MaxQueuedBytes: engine.Limit(m.Queue.Bytes),
+		MaxQueuedMessages: m.Queue.Messages, MaxQueuedBytes: engine.Limit(m.Queue.Bytes), QueueMemory: engine.Limit(m.Queue.Memory),
 		MaxSubscriptions: m.Subscriptions, MaxFilters: m.PacketFilters, MaxTopicLevels: m.TopicLevels, MaxTopicLength: m.TopicLength,
 		MessageRate: m.MessageRate, ByteRate: m.ByteRate, RateDisconnect: m.RateDisconnect,
 		SendRate: m.SendRate, SendByteRate: m.SendByteRate, UserRates: engine.Rates(m.UserRates), AddressRates: engine.Rates(m.AddressRates),

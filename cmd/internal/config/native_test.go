@@ -48,7 +48,7 @@ limits:
   packet: 2MiB
   session_expiry: 7d
   keep_alive: 5m
-  queue: {messages: unlimited, bytes: 16MiB, overflow: drop-oldest}
+  queue: {messages: unlimited, bytes: 16MiB, memory: 1GiB, overflow: drop-oldest}
 features:
   shared_strategy: sticky
   retained: false

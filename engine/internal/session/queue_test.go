@@ -12,8 +12,8 @@ import (
 // waiting writes the payloads that wait, in order.
 func waiting(s *Session) string {
 	var payloads []string
-	for i := range s.queue.len() {
-		payloads = append(payloads, string(s.queue.buf[(s.queue.head+i)&(len(s.queue.buf)-1)].Message.Payload))
+	for i := range s.queue.head.n {
+		payloads = append(payloads, string(s.queue.head.at(i).Message.Payload))
 	}
 	return strings.Join(payloads, " ")
 }
@@ -114,7 +114,7 @@ func TestReferences(t *testing.T) {
 		prepare(s)
 		o := out("m", 1)
 		o.Message.Retain()
-		_, v, _ := s.Offer(o, false)
+		_, v, _ := s.Offer(o, false, true)
 		if v == Dropped {
 			o.Message.Release(pool)
 		}
@@ -127,15 +127,15 @@ func TestReferences(t *testing.T) {
 	f("dropped", Dropped, func(s *Session) { offer(s, "before", 1) })
 }
 
-// TestQueueAgainstASlice compares the ring with the obvious thing.
-func TestQueueAgainstASlice(t *testing.T) {
+// TestRingAgainstASlice compares the ring with the obvious thing.
+func TestRingAgainstASlice(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	var q queue
+	var q ring
 	var model []string
 	bytes := 0
 	for i := range 20_000 {
 		if rng.IntN(1000) == 0 { // run empty now and then
-			for q.len() > 0 {
+			for q.n > 0 {
 				if got := string(q.pop().Message.Payload); got != model[0] {
 					t.Fatalf("step %d: popped %s, want %s", i, got, model[0])
 				}
@@ -147,7 +147,7 @@ func TestQueueAgainstASlice(t *testing.T) {
 					t.Fatalf("step %d: an empty queue holds %s", i, o.Message.Payload)
 				}
 			}
-			if q.bytes != 0 || len(q.buf) > queueKeep {
+			if q.bytes != 0 || len(q.buf) > ringKeep {
 				t.Fatalf("step %d: %d bytes, %d slots in an empty queue", i, q.bytes, len(q.buf))
 			}
 		}
@@ -167,8 +167,8 @@ func TestQueueAgainstASlice(t *testing.T) {
 			model = model[1:]
 			bytes -= o.Message.Size()
 		}
-		if q.len() != len(model) || q.bytes != bytes {
-			t.Fatalf("step %d: %d messages, %d bytes; want %d, %d", i, q.len(), q.bytes, len(model), bytes)
+		if q.n != len(model) || q.bytes != bytes {
+			t.Fatalf("step %d: %d messages, %d bytes; want %d, %d", i, q.n, q.bytes, len(model), bytes)
 		}
 	}
 }

@@ -277,7 +277,7 @@ func TestSessionAgainstAPeer(t *testing.T) {
 			default:
 				offered++
 				qos := codec.QoS(1 + rng.IntN(2))
-				id, v, _ := s.Offer(out(fmt.Sprint(offered), qos), rng.IntN(10) == 0)
+				id, v, _ := s.Offer(out(fmt.Sprint(offered), qos), rng.IntN(10) == 0, true)
 				if v == Sent {
 					p.publish(t, id, offered, false, qos)
 				}

@@ -35,6 +35,9 @@ type Outbound struct {
 	counted bool // in the window: its PUBLISH was sent on this connection and takes one of the quota
 }
 
+// Shared reports whether it came by a shared subscription.
+func (o *Outbound) Shared() bool { return o.Origin() != nil }
+
 // Extra is what some deliveries have beside the message. Immutable.
 type Extra struct {
 	IDs    []uint32 // Subscription Identifiers
@@ -139,15 +142,18 @@ type Verdict uint8
 const (
 	Sent    Verdict = iota // encode it now under the returned packet identifier
 	Queued                 // it waits
+	Stored                 // it waits, and is in the store alone: the session took nothing
 	Dropped                // the queue is full; the session took nothing
 	Evicted                // not taken yet: the returned older one was dropped for it; offer it again
 )
 
 // Offer takes one message of QoS 1 or 2 for the client. With hold set it is
 // queued even if it could be sent (the connection does not read fast enough).
-// With Sent and Queued the session takes over the caller's reference. With
-// Evicted the caller gets the longest waiting message, with its reference.
-func (s *Session) Offer(o Outbound, hold bool) (id uint16, v Verdict, evicted Outbound) {
+// Without room it stays out of memory when it is in the store and some wait
+// already. With Sent and Queued the session takes over the caller's reference.
+// With Evicted the caller gets the longest waiting message, with its reference.
+// Where that is in the store alone, o is taken beyond the bounds: see Over.
+func (s *Session) Offer(o Outbound, hold, room bool) (id uint16, v Verdict, evicted Outbound) {
 	s.own()
 	if s.online && !hold && s.quota > 0 && s.queue.len() == 0 && len(s.resend) == 0 {
 		if id, ok := s.add(&o); ok {
@@ -155,20 +161,24 @@ func (s *Session) Offer(o Outbound, hold bool) (id uint16, v Verdict, evicted Ou
 		}
 	}
 	if !s.full(o.Message.Size(), 1) {
-		s.queue.push(o)
-		return 0, Queued, Outbound{}
+		return 0, s.queue.put(o, room), Outbound{}
 	}
 	switch s.limits.Policy {
 	case DropOldest:
-		if s.queue.len() > 0 && (s.limits.Bytes < 0 || o.Message.Size() <= s.limits.Bytes) {
-			return 0, Evicted, s.queue.pop()
+		if s.limits.Bytes >= 0 && o.Message.Size() > s.limits.Bytes {
+			break
+		}
+		if s.queue.head.n > 0 {
+			return 0, Evicted, s.queue.head.pop()
+		}
+		if s.queue.far != nil {
+			return 0, s.queue.put(o, room), Outbound{}
 		}
 	case RejectPublisher:
 		// What was on its way between loops when the queue filled up was
 		// acknowledged already: it gets as much room again.
 		if !s.full(o.Message.Size(), 2) {
-			s.queue.push(o)
-			return 0, Queued, Outbound{}
+			return 0, s.queue.put(o, room), Outbound{}
 		}
 	case DropNewest:
 	}
@@ -196,14 +206,29 @@ func firstState(q codec.QoS) inflight.State {
 func (s *Session) full(size, times int) bool {
 	l := s.limits
 	return l.Messages >= 0 && s.queue.len() >= times*l.Messages ||
-		l.Bytes >= 0 && s.queue.bytes+size > times*l.Bytes
+		l.Bytes >= 0 && s.queue.bytes()+size > times*l.Bytes
+}
+
+// Over reports whether the queue is beyond its bounds under DropOldest.
+func (s *Session) Over() bool {
+	l := s.limits
+	return l.Policy == DropOldest && (l.Messages >= 0 && s.queue.len() > l.Messages || l.Bytes >= 0 && s.queue.bytes() > l.Bytes)
+}
+
+// Evict takes the longest waiting message out of the head, with its reference,
+// when the queue is Over.
+func (s *Session) Evict() (Outbound, bool) {
+	if s.queue.head.n == 0 || !s.Over() {
+		return Outbound{}, false
+	}
+	return s.queue.head.pop(), true
 }
 
 // Expire hands the expired messages at the head of the queue to drop, with
 // their references: they must not keep room from others.
 func (s *Session) Expire(now clock.Time, drop func(Outbound)) {
-	for s.queue.len() > 0 && s.queue.peek().Message.Expired(now) {
-		drop(s.queue.pop())
+	for h := &s.queue.head; h.n > 0 && h.peek().Message.Expired(now); {
+		drop(h.pop())
 	}
 }
 
@@ -213,7 +238,8 @@ func (s *Session) Full(size int) bool { return s.full(size, 1) }
 // Next returns what is to be sent next on the connection: first what was in
 // flight when it began, then what waits, as far as the quota allows. Expired
 // messages that were never sent are handed to drop, with their reference.
-// The returned message stays the session's.
+// The returned message stays the session's. Where it returns nothing, Far may
+// have more.
 func (s *Session) Next(now clock.Time, drop func(Outbound)) (Send, bool) {
 	if !s.online {
 		return Send{}, false
@@ -223,17 +249,17 @@ func (s *Session) Next(now clock.Time, drop func(Outbound)) (Send, bool) {
 			return out, true
 		}
 	}
-	for s.queue.len() > 0 && s.quota > 0 && len(s.resend) == 0 {
-		o := s.queue.peek()
+	for h := &s.queue.head; h.n > 0 && s.quota > 0 && len(s.resend) == 0; {
+		o := h.peek()
 		if o.Message.Expired(now) {
-			drop(s.queue.pop())
+			drop(h.pop())
 			continue
 		}
 		id, ok := s.add(o)
 		if !ok {
 			break
 		}
-		return Send{Outbound: s.queue.pop(), PacketID: id}, true
+		return Send{Outbound: h.pop(), PacketID: id}, true
 	}
 	return Send{}, false
 }
@@ -367,15 +393,16 @@ func (s *Session) CanSendNow() bool { return s.online && s.quota > 0 && len(s.re
 // Quota is the number of PUBLISH packets that may be sent now.
 func (s *Session) Quota() int { return int(s.quota) }
 
-// Queued is the number of messages that wait, and their bytes.
-func (s *Session) Queued() (messages, bytes int) { return s.queue.len(), s.queue.bytes }
+// Queued is the number of messages that wait, in memory or not, and their bytes.
+func (s *Session) Queued() (messages, bytes int) { return s.queue.len(), s.queue.bytes() }
 
 // Blocked reports that a further message cannot be sent at once.
 func (s *Session) Blocked() bool { return s.quota == 0 || s.queue.len() > 0 || len(s.resend) > 0 }
 
-// Drain empties the session at its end and hands every message with its
-// reference to give; sent tells those that were sent at least once.
-func (s *Session) Drain(give func(o Outbound, sent bool)) {
+// Drain empties the session at its end and hands every message in memory with
+// its reference to give; sent tells those that were sent at least once. far is
+// how many messages, and bytes, waited in the store alone.
+func (s *Session) Drain(give func(o Outbound, sent bool)) (far, bytes int) {
 	for _, e := range s.window.Ordered(nil) {
 		o := e.Value
 		s.window.Remove(e.PacketID)
@@ -383,9 +410,19 @@ func (s *Session) Drain(give func(o Outbound, sent bool)) {
 			give(o, true)
 		}
 	}
-	for s.queue.len() > 0 {
-		give(s.queue.pop(), false)
+	q := &s.queue
+	for q.head.n > 0 {
+		give(q.head.pop(), false)
 	}
+	f := q.far
+	if f == nil {
+		return 0, 0
+	}
+	for f.rear.n > 0 {
+		give(f.rear.pop(), false)
+	}
+	q.far = nil
+	return f.reach.n + f.later.n, f.reach.bytes + f.later.bytes
 }
 
 // Discard gives up the delivery of id, which was never really sent, and
@@ -403,12 +440,6 @@ func (s *Session) RestoreInFlight(id uint16, o Outbound, state inflight.State) {
 func (s *Session) RestoreReceived(id uint16) {
 	s.own()
 	s.received.Add(id)
-}
-
-// RestoreQueued puts a waiting message back, whatever the bounds.
-func (s *Session) RestoreQueued(o Outbound) {
-	s.own()
-	s.queue.push(o)
 }
 
 // ReplaceLimits is SetLimits, if the session has the limits old.

@@ -27,7 +27,7 @@ func attached(limits *Limits, quota uint16) *Session {
 
 // offer offers a message and writes what came of it.
 func offer(s *Session, payload string, qos codec.QoS) string {
-	id, v, old := s.Offer(out(payload, qos), false)
+	id, v, old := s.Offer(out(payload, qos), false, true)
 	switch v {
 	case Sent:
 		return fmt.Sprintf("sent %d", id)
@@ -205,7 +205,7 @@ func TestQuota(t *testing.T) {
 
 func TestHeldMessagesWait(t *testing.T) {
 	s := attached(bounds, 5)
-	if _, v, _ := s.Offer(out("a", 1), true); v != Queued {
+	if _, v, _ := s.Offer(out("a", 1), true, true); v != Queued {
 		t.Errorf("held: verdict %d, want %d", v, Queued)
 	}
 	if got := offer(s, "b", 1); got != "queued" { // nothing overtakes
@@ -226,11 +226,11 @@ func TestExpiredMessagesAreHandedBack(t *testing.T) {
 		o.Message.Expires = expires
 		return o
 	}
-	s.Offer(at("sent", 10), false)
-	s.Offer(at("a", 10), false)
-	s.Offer(at("b", 11), false)
-	s.Offer(at("c", 0), false)
-	s.Offer(at("d", 5), false)
+	s.Offer(at("sent", 10), false, true)
+	s.Offer(at("a", 10), false, true)
+	s.Offer(at("b", 11), false, true)
+	s.Offer(at("c", 0), false, true)
+	s.Offer(at("d", 5), false, true)
 	if got := next(s, 20); got != "" { // without quota nothing is looked at
 		t.Errorf("without quota: %s", got)
 	}

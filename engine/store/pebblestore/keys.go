@@ -6,8 +6,9 @@ import (
 	"github.com/wheelmq/wheelmq/engine/store"
 )
 
-// formatVersion is of the layout of keys; package comment.
-const formatVersion = 1
+// formatVersion is of the layout of keys and records; package comment. Stores
+// of format 1 are read as they are: their deliveries lack the size.
+const formatVersion = 2
 
 var (
 	keyFormat = []byte("mformat")
@@ -22,7 +23,10 @@ const (
 	partInFlight
 )
 
-const sessionPrefix = 2 + 8 // bytes of a key before the part
+const (
+	sessionPrefix = 2 + 8     // bytes of a key before the part
+	queueKey      = 1 + 8 + 8 // bytes of the key of a queued delivery
+)
 
 // hashID spreads sessions, whose identifiers follow each other.
 func hashID(id store.SessionID) byte { return byte(uint64(id) * 0x9E3779B97F4A7C15 >> 56) }

@@ -35,7 +35,7 @@ func (s *Store) between(lower, upper []byte, f func(key, value []byte) error) er
 }
 
 // Load implements store.Store: the parts of a byte's hash, as many at once as
-// there are processors.
+// there are processors, and the queues beside them.
 func (s *Store) Load(ctx context.Context, l store.Loader) error {
 	s.using.RLock()
 	defer s.using.RUnlock()
@@ -49,7 +49,8 @@ func (s *Store) Load(ctx context.Context, l store.Loader) error {
 	close(parts)
 	var wait sync.WaitGroup
 	workers := runtime.GOMAXPROCS(0)
-	errs := make([]error, workers)
+	errs := make([]error, workers+1)
+	wait.Go(func() { errs[workers] = s.loadQueues(ctx, l) })
 	for w := range workers {
 		wait.Go(func() {
 			for i := range parts {
@@ -62,6 +63,39 @@ func (s *Store) Load(ctx context.Context, l store.Loader) error {
 	}
 	wait.Wait()
 	return errors.Join(errs...)
+}
+
+// loadQueues measures the queues, which are read when they are wanted.
+func (s *Store) loadQueues(ctx context.Context, l store.Loader) error {
+	var (
+		id store.SessionID
+		q  store.Extent
+	)
+	give := func() {
+		if q.Messages > 0 {
+			l.Queue(id, q)
+		}
+		q = store.Extent{}
+	}
+	n := 0
+	err := s.each([]byte{'q'}, func(key, value []byte) error {
+		if n++; n%4096 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		d, err := store.DecodeDelivery(value)
+		if err != nil || len(key) != queueKey {
+			l.Damaged(fmt.Sprintf("queued delivery %x", key), errors.Join(err, store.ErrRecord))
+			return nil
+		}
+		if k := store.SessionID(binary.BigEndian.Uint64(key[1:])); k != id {
+			give()
+			id = k
+		}
+		q.Add(store.Position(binary.BigEndian.Uint64(key[9:])), d.Size)
+		return nil
+	})
+	give()
+	return err
 }
 
 func (s *Store) loadRetained(part byte, l store.Loader) error {

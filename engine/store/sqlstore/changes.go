@@ -353,7 +353,7 @@ func columns(d *store.Delivery) []any {
 		}
 		ids = strconv.AppendUint(ids, uint64(id), 10)
 	}
-	return []any{int64(d.Message), int64(d.State), int64(d.QoS), number(d.Retain), int64(d.PacketID), string(ids)}
+	return []any{int64(d.Message), int64(d.State), int64(d.QoS), number(d.Retain), int64(d.PacketID), string(ids), number(d.Shared), int64(d.Size)}
 }
 
 // messageArgs are a message's columns.

@@ -23,15 +23,15 @@ const (
 	deleteReceived     = "DELETE FROM received WHERE session_id = ? AND packet_id = ?"
 	putRetained        = "REPLACE INTO retained (topic_key, " + messageColumns + ") VALUES (?,?,?,?,?,?,?,?)"
 	deleteRetained     = "DELETE FROM retained WHERE topic_key = ?"
-	putDelivery        = "REPLACE INTO deliveries (session_id, position, " + deliveryColumns + ") VALUES (?,?,?,?,?,?,?,?)"
+	putDelivery        = "REPLACE INTO deliveries (session_id, position, " + deliveryColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?)"
 	changeDelivery     = "UPDATE deliveries SET position = ?, message_id = ?, state = ?, qos = ?, retain = ?, packet_id = ?, " +
-		"subscription_ids = ? WHERE session_id = ? AND position = ?"
+		"subscription_ids = ?, shared = ?, size = ? WHERE session_id = ? AND position = ?"
 	deleteDelivery = "DELETE FROM deliveries WHERE session_id = ? AND position = ?"
 	// These two end with dialect.stay.
-	beginDelivery = "INSERT INTO deliveries (session_id, position, " + deliveryColumns + ") VALUES (?,?,?,?,?,?,?,?)"
+	beginDelivery = "INSERT INTO deliveries (session_id, position, " + deliveryColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?)"
 	putMessage    = "INSERT INTO messages (id, " + messageColumns + ") VALUES (?,?,?,?,?,?,?,?)"
 
-	deliveryColumns = "message_id, state, qos, retain, packet_id, subscription_ids"
+	deliveryColumns = "message_id, state, qos, retain, packet_id, subscription_ids, shared, size"
 	messagesOf      = "SELECT DISTINCT message_id FROM deliveries WHERE session_id = ?"
 
 	// unused ends a DELETE FROM messages.
@@ -69,7 +69,7 @@ func tables(number, text, bytes, key, end string) []string {
 		"received (session_id NUMBER NOT NULL, packet_id NUMBER NOT NULL, PRIMARY KEY (session_id, packet_id))",
 		"messages (id NUMBER NOT NULL PRIMARY KEY, " + message("") + ")",
 		"deliveries (session_id NUMBER NOT NULL, position NUMBER NOT NULL, message_id NUMBER NOT NULL, state NUMBER NOT NULL, " +
-			"qos NUMBER NOT NULL, retain NUMBER NOT NULL, packet_id NUMBER NOT NULL, subscription_ids TEXT NOT NULL, " +
+			"qos NUMBER NOT NULL, retain NUMBER NOT NULL, packet_id NUMBER NOT NULL, subscription_ids TEXT NOT NULL, shared NUMBER NOT NULL, size NUMBER NOT NULL, " +
 			"PRIMARY KEY (session_id, position)INDEX)",
 		"retained (topic_key KEY NOT NULL PRIMARY KEY, " + message("") + ")",
 	}

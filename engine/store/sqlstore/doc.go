@@ -12,7 +12,7 @@
 //	received       session_id, packet_id: QoS 2 received and not released
 //	messages       id, topic, payload, qos, retain, expires, publisher, properties
 //	deliveries     session_id, position, message_id, state, qos, retain,
-//	               packet_id, subscription_ids
+//	               packet_id, subscription_ids, shared, size
 //	retained       the columns of messages
 //
 // expiry is in seconds; expires, ends_at and will_at are Unix nanoseconds, 0 is

@@ -18,8 +18,8 @@ import (
 // leaves no more behind.
 const queuePage = 256
 
-// Load implements store.Store: retained messages beside ranges of sessions, as
-// many as there are processors.
+// Load implements store.Store: retained messages and queues beside ranges of
+// sessions, as many as there are processors.
 func (s *Store) Load(ctx context.Context, l store.Loader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -27,13 +27,16 @@ func (s *Store) Load(ctx context.Context, l store.Loader) error {
 	if err != nil {
 		return s.cannot(err)
 	}
-	errs := make([]error, len(bounds))
+	errs := make([]error, len(bounds)+1)
 	var wait sync.WaitGroup
 	for i := range errs {
 		wait.Go(func() {
-			if i == len(bounds)-1 {
+			switch i {
+			case len(bounds):
+				errs[i] = s.loadQueues(ctx, l)
+			case len(bounds) - 1:
 				errs[i] = s.loadRetained(ctx, l)
-			} else {
+			default:
 				errs[i] = s.loadSessions(ctx, bounds[i], bounds[i+1], l)
 			}
 			if errs[i] != nil {
@@ -74,6 +77,25 @@ func (s *Store) ranges(ctx context.Context, n int) ([]int64, error) {
 		}
 	}
 	return append(bounds, 1<<62), nil
+}
+
+// loadQueues measures the queues, which are read when they are wanted.
+func (s *Store) loadQueues(ctx context.Context, l store.Loader) error {
+	rows, err := s.bulk.QueryContext(ctx, "SELECT session_id, COUNT(*), SUM(size), MIN(position) FROM deliveries WHERE state = 0 GROUP BY session_id")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, first int64
+		var q store.Extent
+		if err := rows.Scan(&id, &q.Messages, &q.Bytes, &first); err != nil {
+			return err
+		}
+		q.First = store.Position(first)
+		l.Queue(store.SessionID(id), q)
+	}
+	return rows.Err()
 }
 
 func (s *Store) loadRetained(ctx context.Context, l store.Loader) error {
@@ -122,23 +144,23 @@ func (m *row) message() (store.Message, error) {
 
 // A sent is a delivery's row with its message, as it is read.
 type sent struct {
-	position, message, state, qos, retain, packet int64
-	ids                                           string
+	position, message, state, qos, retain, packet, shared, size int64
+	ids                                                         string
 	row
 }
 
-const sentColumns = "position, message_id, state, deliveries.qos, deliveries.retain, packet_id, subscription_ids, " +
+const sentColumns = "position, message_id, state, deliveries.qos, deliveries.retain, packet_id, subscription_ids, shared, size, " +
 	"topic, payload, messages.qos, messages.retain, expires, publisher, properties " +
 	"FROM deliveries LEFT JOIN messages ON messages.id = message_id"
 
 func (e *sent) into() []any {
-	return append([]any{&e.position, &e.message, &e.state, &e.qos, &e.retain, &e.packet, &e.ids}, e.row.into()...)
+	return append([]any{&e.position, &e.message, &e.state, &e.qos, &e.retain, &e.packet, &e.ids, &e.shared, &e.size}, e.row.into()...)
 }
 
 func (e *sent) delivery() (store.Delivery, store.Message, error) {
 	d := store.Delivery{Message: store.MessageID(e.message), QoS: codec.QoS(e.qos), Retain: e.retain != 0, State: store.State(e.state),
-		PacketID: uint16(e.packet)}
-	if e.qos < 1 || e.qos > 2 || e.state < 0 || e.state > int64(store.AwaitPubcomp) || e.packet < 0 || e.packet > 0xFFFF ||
+		PacketID: uint16(e.packet), Shared: e.shared != 0, Size: uint32(e.size)}
+	if e.qos < 1 || e.qos > 2 || e.state < 0 || e.state > int64(store.AwaitPubcomp) || e.packet < 0 || e.packet > 0xFFFF || e.size < 0 || e.size > 0xFFFFFFFF ||
 		(e.packet == 0) != (d.State == store.Queued) || (e.message == 0) != (d.State == store.AwaitPubcomp) {
 		return d, store.Message{}, fmt.Errorf("%w: delivery at %d", store.ErrRecord, e.position)
 	}

@@ -140,6 +140,8 @@ func (h *heard) Session(_ store.SessionID, l *store.Loaded) {
 	h.sessions[l.ClientID] = l
 }
 
+func (h *heard) Queue(store.SessionID, store.Extent) {}
+
 func (h *heard) Retained(m *store.Message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -23,7 +23,7 @@ func everything(t *testing.T, open func(t *testing.T) store.Store) {
 		b.Receive(id, 65535)
 		b.Receive(id, 7)
 		b.PutMessage(m, full)
-		b.Deliver(id, store.Position(m), &store.Delivery{Message: m, QoS: 1, Retain: true, IDs: []uint32{1, 300}})
+		b.Deliver(id, store.Position(m), &store.Delivery{Message: m, QoS: 1, Retain: true, Shared: true, Size: 70000, IDs: []uint32{1, 300}})
 		b.PutRetained(full)
 		b.PutRetained(message("old"))
 	})
@@ -41,7 +41,7 @@ func everything(t *testing.T, open func(t *testing.T) store.Store) {
 	expect(t, s, "retained "+text,
 		fmt.Sprintf("session %d: c user u expiry 60 ends -5 will %s delay 3 expiry 4 true at 5", id, text),
 		fmt.Sprintf("session %d: subscribed a/+ 46 268435455", id), fmt.Sprintf("session %d: received [65535]", id),
-		fmt.Sprintf("session %d: queued at %d: message %d qos 1 retain true state 0 packet 0 ids [1 300]: %s", id, m, m, text))
+		fmt.Sprintf("session %d: queued at %d: message %d qos 1 retain true shared true size 70000 state 0 packet 0 ids [1 300]: %s", id, m, m, text))
 }
 
 // states: a delivery from queue to PUBCOMP; the packet identifier stays.
@@ -63,12 +63,12 @@ func states(t *testing.T, open func(t *testing.T) store.Store) {
 		b.Advance(id, at, sent, &store.Delivery{Message: m, QoS: 2, State: store.AwaitPubrec, PacketID: 9}, 0)
 	})
 	s = reopen(t, s, open)
-	expect(t, s, flight(fmt.Sprintf("message %d qos 2 retain false state 2 packet 9 ids []: %s", m, text))...)
+	expect(t, s, flight(fmt.Sprintf("message %d qos 2 retain false shared false size 0 state 2 packet 9 ids []: %s", m, text))...)
 	commit(t, s, func(b *store.Batch) {
 		b.Advance(id, sent, sent, &store.Delivery{QoS: 2, State: store.AwaitPubcomp, PacketID: 9}, m)
 	})
 	s = reopen(t, s, open)
-	expect(t, s, flight("message 0 qos 2 retain false state 3 packet 9 ids []: =  qos 0 retained false expires 0 from ")...)
+	expect(t, s, flight("message 0 qos 2 retain false shared false size 0 state 3 packet 9 ids []: =  qos 0 retained false expires 0 from ")...)
 	commit(t, s, func(b *store.Batch) { b.Finish(id, sent, 0) })
 	s = reopen(t, s, open)
 	defer s.Close()
@@ -99,7 +99,7 @@ func deleted(t *testing.T, open func(t *testing.T) store.Store) {
 	})
 	s = reopen(t, s, open)
 	defer s.Close()
-	const text = "qos 2 retain false state 0 packet 0 ids []: t=%s  qos 2 retained false expires 0 from p"
+	const text = "qos 2 retain false shared false size 0 state 0 packet 0 ids []: t=%s  qos 2 retained false expires 0 from p"
 	expect(t, s, fmt.Sprintf("session %d: two user  expiry 1 ends 0 will none", two), fmt.Sprintf("session %d: received []", two),
 		fmt.Sprintf("session %d: queued at %d: message %d "+text, two, m, m, "x"),
 		fmt.Sprintf("session %d: queued at %d: message %d "+text, two, m+1, m+1, "y"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -68,24 +69,34 @@ func Dump(t testing.TB, s store.Store) string {
 	if err := s.Load(context.Background(), d); err != nil {
 		t.Fatal(err)
 	}
+	read := map[store.SessionID]store.Extent{}
 	for _, id := range d.ids {
+		var q store.Extent
 		err := s.ReadQueue(id, 0, func(at store.Position, e *store.Delivery, m *store.Message) bool {
 			d.line("session %d: queued at %d: %s", id, at, delivery(e, m))
+			q.Add(at, e.Size)
 			return true
 		})
+		if q.Messages > 0 {
+			read[id] = q
+		}
 		if err != nil {
 			t.Errorf("queue of %d: %v", id, err)
 		}
 	}
 	// A queue's lines are in its order already, and positions have one width.
 	slices.Sort(d.lines)
+	if !maps.Equal(d.extents, read) {
+		t.Errorf("Load tells %v of queues that hold %v", d.extents, read)
+	}
 	return strings.Join(d.lines, "\n")
 }
 
 type dump struct {
-	mu    sync.Mutex
-	ids   []store.SessionID
-	lines []string
+	mu      sync.Mutex
+	ids     []store.SessionID
+	extents map[store.SessionID]store.Extent
+	lines   []string
 }
 
 func (d *dump) line(format string, args ...any) {
@@ -114,6 +125,15 @@ func (d *dump) Session(id store.SessionID, l *store.Loaded) {
 	d.ids = append(d.ids, id)
 }
 
+func (d *dump) Queue(id store.SessionID, q store.Extent) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.extents == nil {
+		d.extents = map[store.SessionID]store.Extent{}
+	}
+	d.extents[id] = q
+}
+
 func (d *dump) Retained(m *store.Message)      { d.line("retained %s", text(m)) }
 func (d *dump) Damaged(what string, err error) { d.line("damaged %s: %v", what, err) }
 
@@ -122,7 +142,7 @@ func text(m *store.Message) string {
 }
 
 func delivery(e *store.Delivery, m *store.Message) string {
-	return fmt.Sprintf("message %d qos %d retain %v state %d packet %d ids %v: %s", e.Message, e.QoS, e.Retain, e.State, e.PacketID, e.IDs, text(m))
+	return fmt.Sprintf("message %d qos %d retain %v shared %v size %d state %d packet %d ids %v: %s", e.Message, e.QoS, e.Retain, e.Shared, e.Size, e.State, e.PacketID, e.IDs, text(m))
 }
 
 func expect(t *testing.T, s store.Store, want ...string) {
