@@ -52,6 +52,7 @@ type Broker struct {
 	userMeters    limits.Meters[string]
 	addrMeters    limits.Meters[netip.Addr]
 	open          atomic.Int64 // network connections
+	unwanted      atomic.Int64 // those of them that are open to be told so
 	messages      message.Shared
 	hooks         hooks
 	off           offLoop
@@ -130,7 +131,7 @@ func (b *Broker) Start() error {
 	if err := b.loadRetained(); err != nil {
 		return err
 	}
-	cfg := transport.Config{MaxConnections: b.options().MaxConnections + connectionsBeyond, Logger: b.log, Busy: b.options().HandshakesBusy}
+	cfg := transport.Config{MaxConnections: b.options().MaxConnections + connectionsBeyond, Logger: b.log, Busy: b.options().HandshakesBusy, Overloaded: b.overloaded}
 	for _, in := range b.listeners {
 		cfg.Listeners = append(cfg.Listeners, in.via)
 	}

@@ -56,12 +56,13 @@ type conn struct {
 	gate      uint64 // output waits until this batch is committed
 	gated     bool   // in loop.commits.gated
 	state     connState
-	version   codec.Version // 0 until CONNECT
-	index     uint32        // in loop.conns
-	dirty     bool          // in loop.dirty
-	congested bool          // in loop.congested
-	deaf      bool          // takes no packets: by its state, for ext.review or for ext.rate
-	counted   bool          // among those of its address
+	version   codec.Version    // 0 until CONNECT
+	index     uint32           // in loop.conns
+	dirty     bool             // in loop.dirty
+	congested bool             // in loop.congested
+	deaf      bool             // takes no packets: by its state, for ext.review or for ext.rate
+	counted   bool             // among those of its address
+	unwanted  codec.ReasonCode // its CONNECT is refused with it, for its address; 0: it is not
 }
 
 // connExt is the part of a connection that only some need.
@@ -344,6 +345,9 @@ func (c *conn) Closed(err error) {
 	l.forget(c)
 	c.leaveAddress()
 	l.b.open.Add(-1)
+	if c.unwanted != codec.Success {
+		l.b.unwanted.Add(-1)
+	}
 	c.release()
 }
 

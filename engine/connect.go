@@ -53,10 +53,11 @@ func (c *conn) connect(body []byte) {
 		c.refuse(codec.ServerBusy, "as many connections as allowed") // B-busy
 		return
 	}
-	if code, detail := c.admit(); code.Failure() {
-		c.refuse(code, detail)
+	if c.enterLate(); c.unwanted != codec.Success {
+		c.refuse(c.unwanted, unwantedText[c.unwanted])
 		return
 	}
+	c.loop.probe()
 	cn, code, detail := c.describe(&p)
 	if code.Failure() {
 		c.refuse(code, detail)
@@ -64,6 +65,10 @@ func (c *conn) connect(body []byte) {
 	}
 	if code, detail := c.banned(cn); code.Failure() { // before anybody hashes a password
 		c.refuse(code, detail)
+		return
+	}
+	if c.loop.turnsAway(cn) {
+		c.refuse(codec.ServerBusy, "the broker is busy: come back later")
 		return
 	}
 	if cn.method != "" {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"net"
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -9,28 +10,80 @@ import (
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
-// admit asks the limits that hold before it is known who the client is.
-func (c *conn) admit() (codec.ReasonCode, string) {
-	b := c.loop.b
+// enter asks the limits that hold for an address, before TLS and before it is
+// known who the client is. counted says that leaveAddress has to follow.
+func (l *loop) enter(from net.Addr) (code codec.ReasonCode, counted bool) {
+	b := l.b
+	if b.bans.Any() {
+		if _, ok := b.bans.Find("", "", from, time.Now()); ok {
+			l.counters.Limited[metrics.Banned]++
+			return codec.Banned, false
+		}
+	}
 	o := b.options()
 	if o.AddressConnections == 0 && o.AddressConnectRate == 0 {
-		return codec.Success, ""
+		return codec.Success, false
 	}
-	at, ok := limits.AddressOf(c.sock.RemoteAddr())
+	at, ok := limits.AddressOf(from)
 	if !ok {
-		return codec.Success, ""
+		return codec.Success, false
 	}
-	switch b.addresses.Enter(at, o.AddressConnections, o.AddressConnectRate, c.loop.now) {
+	switch b.addresses.Enter(at, o.AddressConnections, o.AddressConnectRate, l.now) {
 	case limits.TooMany:
-		c.loop.counters.Limited[metrics.AddressConnections]++
-		return codec.QuotaExceeded, "as many connections of this address as allowed"
+		l.counters.Limited[metrics.AddressConnections]++
+		return codec.QuotaExceeded, false
 	case limits.TooFast:
-		c.loop.counters.Limited[metrics.AddressConnectRate]++
-		return codec.ConnectionRateExceeded, "this address connects too often"
+		l.counters.Limited[metrics.AddressConnectRate]++
+		return codec.ConnectionRateExceeded, false
 	default:
-		c.counted = true
-		return codec.Success, ""
+		return codec.Success, true
 	}
+}
+
+var unwantedText = map[codec.ReasonCode]string{
+	codec.Banned:                 "banned",
+	codec.QuotaExceeded:          "as many connections of this address as allowed",
+	codec.ConnectionRateExceeded: "this address connects too often",
+}
+
+// tells reports whether a connection that enter refused stays open to be told
+// so in answer to its CONNECT: not where that would need TLS, and not when many
+// are open for it.
+func (l *loop) tells(in *door) bool {
+	if in.TLS != nil && !in.Detect {
+		return false
+	}
+	if l.b.unwanted.Add(1) > connectionsBeyond {
+		l.b.unwanted.Add(-1)
+		return false
+	}
+	return true
+}
+
+// enterLate is enter for a connection whose address was not known before its
+// PROXY header.
+func (c *conn) enterLate() {
+	if c.counted || c.unwanted != codec.Success || c.door().Proxy == nil {
+		return
+	}
+	if c.unwanted, c.counted = c.loop.enter(c.sock.RemoteAddr()); c.unwanted != codec.Success {
+		c.loop.b.unwanted.Add(1)
+	}
+}
+
+// Admit implements transport.Gatekeeper: it closes a connection that is not
+// worth a handshake.
+func (c *conn) Admit() bool {
+	l := c.loop
+	l.begin()
+	defer l.end()
+	l.probe()
+	if c.enterLate(); c.unwanted != codec.Success {
+		l.counters.Refused++
+		c.drop(unwantedText[c.unwanted])
+		return false
+	}
+	return true
 }
 
 // leaveAddress ends what admit counted.

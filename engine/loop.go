@@ -57,9 +57,10 @@ type loop struct {
 	extras     map[extraKey]*session.Extra // shared by the messages that carry them
 	counters   metrics.Counters
 	cell       metrics.Cell
-	sys        sysState                                   // loop 0 only
-	shownIn    hook.Publication                           // scratch, for interceptors
-	shownOut   hook.Delivery                              // scratch, for interceptors
+	sys        sysState         // loop 0 only
+	shownIn    hook.Publication // scratch, for interceptors
+	shownOut   hook.Delivery    // scratch, for interceptors
+	late       lateness
 	replaces   uint32                                     // how often rights were replaced
 	replace    func(hook.Client, hook.Rights) hook.Rights // the last of them; nil: none
 	commits    commitLog
@@ -135,8 +136,18 @@ func (l *loop) Opened(s transport.Socket) transport.Peer {
 	l.begin()
 	defer l.end()
 	l.counters.SocketsOpened++
+	l.probe()
+	unwanted, counted := codec.Success, false
+	if in := s.Listener().(*door); in.Proxy == nil {
+		unwanted, counted = l.enter(s.RemoteAddr())
+		if unwanted.Failure() && !l.tells(in) {
+			l.counters.Refused++
+			return nil
+		}
+	}
 	l.b.open.Add(1)
 	c := newConn(l, s)
+	c.counted, c.unwanted = counted, unwanted
 	c.index = uint32(len(l.conns))
 	l.conns = append(l.conns, c)
 	if len(l.hooks.connections) > 0 {
@@ -179,6 +190,7 @@ const mailboxKeep = 1 << 14
 func (l *loop) Ticked() {
 	l.at(workTick)
 	l.advance()
+	l.late.look(l)
 	l.counters.Mailbox = int64(l.mailbox.count())
 	l.cell.Publish(&l.counters)
 	l.buffers.trim()

@@ -76,9 +76,11 @@ type Options struct {
 	UserRates    Rates // of all clients together that have one user name
 	AddressRates Rates // of all clients together that have one address (of IPv6: one /64)
 
-	AddressConnections int // connections of one address (of IPv6: one /64) that sent CONNECT; more are refused with 0x97; 0: no bound
-	AddressConnectRate int // CONNECTs of one address a second; more are refused with 0x9F; 0: no bound
+	AddressConnections int // connections of one address (of IPv6: one /64); more are refused with 0x97, or closed before TLS; 0: no bound
+	AddressConnectRate int // connections of one address that begin within a second; more are refused with 0x9F, or closed before TLS; 0: no bound
 	ClientConnectRate  int // connects of one Client Identifier a minute, takeovers included; above it refused with 0x9F for 1 s, then for twice as long each time up to 5 min; 0: no bound
+
+	LoopDelay time.Duration // how late a loop may be before clients without a session are refused with 0x89, and four times as late all others too; TLS handshakes are spread out then; 0: 250 ms; negative: never
 
 	NoRetained                bool // Retain Available 0
 	NoWildcardSubscriptions   bool
@@ -263,6 +265,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.OutboundBytes, 1<<20)
 	setDefault(&o.MailboxBytes, 64<<20)
 	setDefault(&o.SysInterval, 10*time.Second)
+	setDefault(&o.LoopDelay, 250*time.Millisecond)
 	return o
 }
 

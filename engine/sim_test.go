@@ -107,6 +107,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		TopicAliases: uint16(s.one(1, 2, 10)), OutboundBytes: s.one(1<<9, 1<<12, 1<<20),
 		SharedStrategy: s.strategy(),
 		Hooks:          []any{simHook{s}},
+		LoopDelay:      -1, // these loops come to their work when they like
 	}
 	if s.rng.IntN(3) == 0 {
 		s.opts.MaxQueuedMessages, s.opts.Overflow = Limit(1+s.rng.IntN(5)), OverflowPolicy(s.rng.IntN(3))

@@ -20,7 +20,7 @@ import (
 	"github.com/wheelmq/wheelmq/engine/internal/certs/certtest"
 )
 
-// stormEnv marks the processes of [TestHandshakeStorm].
+// stormEnv marks the processes of [TestHandshakeStorm] and [TestReconnectStorm].
 const stormEnv = "WHEELMQ_TEST_STORM"
 
 // stormOrder is what such a process is to do: be the broker, or connect clients.
@@ -29,13 +29,18 @@ type stormOrder struct {
 	Addr     string
 	CA       string
 	Clients  int
+	Waves    int // above 0: without TLS, so many times, each client tries again at once until it is in
 }
 
 func (o *stormOrder) run() error {
-	if o.Listener != nil {
+	switch {
+	case o.Listener != nil:
 		return o.broker()
+	case o.Waves > 0:
+		return o.waves()
+	default:
+		return o.clients()
 	}
-	return o.clients()
 }
 
 // broker sets processors as cmd/wheelmq does.
@@ -152,7 +157,7 @@ func TestHandshakeStorm(t *testing.T) {
 	if addr == "" {
 		addr, ca, pid = startTLSBroker(t)
 	}
-	m := newLatencyMeter(t, addr, ca)
+	m := newLatencyMeter(dialerTLS(t, addr, ca))
 	defer m.stop()
 	span := 300 * time.Millisecond
 	if whole {
@@ -212,9 +217,7 @@ type latencyMeter struct {
 	wait sync.WaitGroup
 }
 
-func newLatencyMeter(t *testing.T, addr, ca string) *latencyMeter {
-	t.Helper()
-	open := dialerTLS(t, addr, ca)
+func newLatencyMeter(open func(id string) *socketClient) *latencyMeter {
 	m := &latencyMeter{done: make(chan struct{})}
 	const pairs = 20
 	began := time.Now()

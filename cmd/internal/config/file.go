@@ -121,9 +121,10 @@ type Limits struct {
 	RateDisconnect bool         `key:"rate_disconnect" doc:"a client above its rate is disconnected instead"`
 	UserRates      Rates        `key:"user_rates" doc:"of all clients together that have one user name"`
 	AddressRates   Rates        `key:"address_rates" doc:"of all clients together that have one address (of IPv6: one /64)"`
-	AddressConns   int          `key:"address_connections" doc:"of one address (of IPv6: one /64) at once; 0: any" min:"0" max:"10000000"`
-	AddressRate    int          `key:"address_connect_rate" doc:"connects a second of one address; 0: any" min:"0" max:"1000000000"`
+	AddressConns   int          `key:"address_connections" doc:"connections of one address (of IPv6: one /64) at once; 0: any" min:"0" max:"10000000"`
+	AddressRate    int          `key:"address_connect_rate" doc:"connections of one address that begin within a second; 0: any" min:"0" max:"1000000000"`
 	ClientRate     int          `key:"client_connect_rate" doc:"connects a minute of one client identifier, takeovers included; above it is refused for growing times; 0: any" min:"0" max:"1000000000"`
+	LoopDelay      Duration     `key:"loop_delay" doc:"how late an event loop may be before clients without a session are refused, and four times as late all others; 0: never" min:"0" max:"60"`
 	Retained       Retained     `key:"retained" doc:"retained messages of the whole broker"`
 	Outbound       Size         `key:"outbound" doc:"unread by a client before it counts as slow" min:"1" max:"1073741824"`
 	Mailbox        Size         `key:"mailbox" doc:"waiting for one loop before QoS 0 is dropped; QoS 1 and 2 at four times as much" min:"1" max:"17179869184"`
@@ -273,7 +274,7 @@ func (f *File) take(o engine.Options) {
 		Subscriptions: o.MaxSubscriptions, PacketFilters: o.MaxFilters, TopicLevels: o.MaxTopicLevels, TopicLength: o.MaxTopicLength,
 		MessageRate: o.MessageRate, ByteRate: o.ByteRate, RateDisconnect: o.RateDisconnect,
 		SendRate: o.SendRate, SendByteRate: o.SendByteRate, UserRates: Rates(o.UserRates), AddressRates: Rates(o.AddressRates),
-		AddressConns: o.AddressConnections, AddressRate: o.AddressConnectRate, ClientRate: o.ClientConnectRate,
+		AddressConns: o.AddressConnections, AddressRate: o.AddressConnectRate, ClientRate: o.ClientConnectRate, LoopDelay: Duration(max(0, o.LoopDelay)),
 		Retained: Retained{Messages: o.MaxRetainedMessages, Bytes: SizeLimit(o.MaxRetainedBytes),
 			ClientMessages: o.ClientRetainedMessages, ClientBytes: SizeLimit(o.ClientRetainedBytes)},
 		Outbound: Size(o.OutboundBytes), Mailbox: Size(o.MailboxBytes),
@@ -366,7 +367,7 @@ func (f *File) Options() (engine.Options, []Users, error) {
 		MaxSubscriptions: m.Subscriptions, MaxFilters: m.PacketFilters, MaxTopicLevels: m.TopicLevels, MaxTopicLength: m.TopicLength,
 		MessageRate: m.MessageRate, ByteRate: m.ByteRate, RateDisconnect: m.RateDisconnect,
 		SendRate: m.SendRate, SendByteRate: m.SendByteRate, UserRates: engine.Rates(m.UserRates), AddressRates: engine.Rates(m.AddressRates),
-		AddressConnections: m.AddressConns, AddressConnectRate: m.AddressRate, ClientConnectRate: m.ClientRate,
+		AddressConnections: m.AddressConns, AddressConnectRate: m.AddressRate, ClientConnectRate: m.ClientRate, LoopDelay: time.Duration(m.LoopDelay),
 		MaxRetainedMessages: m.Retained.Messages, MaxRetainedBytes: engine.Limit(m.Retained.Bytes),
 		ClientRetainedMessages: m.Retained.ClientMessages, ClientRetainedBytes: engine.Limit(m.Retained.ClientBytes),
 		OutboundBytes: int(m.Outbound), MailboxBytes: int(m.Mailbox),
@@ -377,6 +378,9 @@ func (f *File) Options() (engine.Options, []Users, error) {
 	}
 	if f.Sys == 0 {
 		o.SysInterval = -1
+	}
+	if m.LoopDelay == 0 {
+		o.LoopDelay = -1
 	}
 	var errs []error
 	var err error

@@ -5,9 +5,9 @@ type Limit uint8
 
 // The limits.
 const (
-	Banned             Limit = iota // CONNECT refused
-	AddressConnections              // CONNECT refused
-	AddressConnectRate              // CONNECT refused
+	Banned             Limit = iota // CONNECT refused, or the connection before TLS
+	AddressConnections              // the same
+	AddressConnectRate              // the same
 	ClientConnectRate               // CONNECT refused
 	RatePaused                      // reading from a client paused
 	RateDisconnected                // a client was disconnected
@@ -19,10 +19,11 @@ const (
 	Subscriptions                   // filters refused: too many of the session
 	Retained                        // messages refused: too many are retained, or too large
 	ClientRetained                  // the same, of one client
+	Overload                        // CONNECT refused: the loop is late
 	NumLimits
 )
 
 var limitNames = [NumLimits]string{"banned", "address-connections", "address-connect-rate", "client-connect-rate", "rate-paused", "rate-disconnected",
-	"shared-rate-paused", "send-rate-paused", "topic-levels", "topic-length", "packet-filters", "subscriptions", "retained", "client-retained"}
+	"shared-rate-paused", "send-rate-paused", "topic-levels", "topic-length", "packet-filters", "subscriptions", "retained", "client-retained", "overload"}
 
 func (l Limit) String() string { return limitNames[l] }

@@ -143,6 +143,8 @@ type handshakes struct {
 	computing chan struct{} // one entry for each that computes
 	mostUnder int           // handshakesUnderWay, but in tests
 	mostWait  int           // handshakesWaiting
+	overload  func() bool   // while it is true, one begins every handshakePace
+	pacing    sync.Mutex    // held by the one that waits for that
 	busy      func(bool)    // told when there is a lot to do, and when that is over
 
 	mu      sync.Mutex
@@ -160,12 +162,16 @@ const (
 	handshakesWaiting  = 8192
 	handshakesBusy     = 4 // under way: fewer hold nobody up, and a processor more costs what is sparse
 	handshakeCalm      = 2 * time.Second
+	handshakePace      = 20 * time.Millisecond
 )
 
-func newHandshakes(atOnce int, busy func(bool)) *handshakes {
-	p := &handshakes{computing: make(chan struct{}, atOnce), busy: busy, mostUnder: handshakesUnderWay, mostWait: handshakesWaiting}
+func newHandshakes(atOnce int, busy func(bool), overload func() bool) *handshakes {
+	p := &handshakes{computing: make(chan struct{}, atOnce), busy: busy, overload: overload, mostUnder: handshakesUnderWay, mostWait: handshakesWaiting}
 	if busy == nil {
 		p.busy = func(bool) {}
+	}
+	if overload == nil {
+		p.overload = func() bool { return false }
 	}
 	return p
 }
@@ -206,12 +212,33 @@ func (p *handshakes) tell() {
 // run does h, and those that wait.
 func (p *handshakes) run(h *handshake) {
 	for h != nil {
+		p.pace(h)
 		p.resume()
 		p.tell()
 		h.shake()
 		p.pause()
 		h = p.next()
 	}
+}
+
+// pace holds h back while the loops are overloaded, so that those who are
+// connected go first; one whose client has gone takes nobody's time.
+func (p *handshakes) pace(h *handshake) {
+	if !p.overload() {
+		return
+	}
+	p.pacing.Lock()
+	defer p.pacing.Unlock()
+	for until := time.Now().Add(handshakePace); p.overload() && !h.gone() && time.Now().Before(until); {
+		time.Sleep(handshakePace / 4)
+	}
+}
+
+// gone reports whether the connection is gone.
+func (h *handshake) gone() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ended
 }
 
 func (p *handshakes) next() *handshake {

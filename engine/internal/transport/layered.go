@@ -72,6 +72,9 @@ func (s *layered) received(b []byte) {
 		s.await &^= awaitTLS
 		switch {
 		case b[0] == firstTLS:
+			if g, ok := s.peer.(Gatekeeper); ok && !g.Admit() {
+				return
+			}
 			s.tls = newTLSLayer(s)
 		case !s.in.Detect:
 			s.fail("the client does not speak TLS", nil)

@@ -35,8 +35,9 @@ type Config struct {
 	Loops          []Loop      // one per event loop
 	MaxConnections int         // more are closed as they are accepted
 	Logger         *slog.Logger
-	Handshakes     int        // TLS handshakes that compute at once; 0: the processors the loops leave, at least one
-	Busy           func(bool) // told when there are many handshakes, and when there are few again; off the loops; may be nil
+	Handshakes     int         // TLS handshakes that compute at once; 0: the processors the loops leave, at least one
+	Overloaded     func() bool // asked before a TLS handshake begins, off the loops: while it is true they are spread out; nil: never
+	Busy           func(bool)  // told when there are many handshakes, and when there are few again; off the loops; may be nil
 }
 
 // A Server is a running set of loops and listeners.
@@ -99,7 +100,7 @@ func Listen(cfg Config) (*Server, error) {
 	if atOnce == 0 {
 		atOnce = max(1, runtime.NumCPU()-len(cfg.Loops))
 	}
-	s.handshakes = newHandshakes(atOnce, cfg.Busy)
+	s.handshakes = newHandshakes(atOnce, cfg.Busy, cfg.Overloaded)
 	for _, l := range cfg.Loops {
 		s.loops = append(s.loops, &eventLoop{server: s, owner: l, pingRound: longestPingRound})
 	}

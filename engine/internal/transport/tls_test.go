@@ -219,6 +219,27 @@ func TestHandshakeBounds(t *testing.T) {
 	exchange(t, waits, "x", "x")
 }
 
+// Handshakes while the loops are overloaded come one after another.
+func TestHandshakesArePaced(t *testing.T) {
+	t.Parallel()
+	s, client := listenTLS(t, 1, nil, nil)
+	s.handshakes.overload = func() bool { return true }
+	begun := time.Now()
+	var all sync.WaitGroup
+	for range 5 {
+		c := tls.Client(dial(t, s.Addr(s.cfg.Listeners[0])), client)
+		all.Go(func() {
+			if err := c.Handshake(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(begun); took < 5*handshakePace {
+		t.Errorf("5 handshakes in %v", took)
+	}
+}
+
 // TestHandshakesOfMany: a storm, with more at once than may compute, is served.
 func TestHandshakesOfMany(t *testing.T) {
 	t.Parallel()

@@ -28,6 +28,11 @@ type Peer interface {
 	Closed(err error)
 }
 
+// A Gatekeeper is a Peer that is asked before a TLS handshake begins for its
+// connection, when its address is known. It closes the socket if it says no.
+// Loop goroutine.
+type Gatekeeper interface{ Admit() bool }
+
 // A Socket is one connection as its loop sees it. Loop goroutine only.
 type Socket interface {
 	// Write sends b, or keeps a copy of what the kernel does not take now.

@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/wheelmq/wheelmq/engine/internal/clock"
+	"github.com/wheelmq/wheelmq/engine/internal/metrics"
+)
+
+// A lateness is how long what is ready to be read waits for its loop. While
+// clients connect, the loop posts a task to itself and looks how long it takes
+// to come to it, one at a time, which costs an idle or a steady loop nothing.
+// One late answer is a garbage collection or another process; two in a row are
+// a queue. Loop-owned.
+type lateness struct {
+	asked        clock.Time    // when the probe that is under way was posted; 0: none is
+	answered     clock.Time    // when the last one came back
+	last, before time.Duration // what the last two took
+
+	warned clock.Time  // when it was last logged
+	over   atomic.Bool // the bound is exceeded; any goroutine
+}
+
+const (
+	latenessLasts   = time.Second      // without a probe, after which it is no more known
+	latenessSilence = 30 * time.Second // between two lines in the log
+	// knownLateness times Options.LoopDelay is where clients with a session are refused too.
+	knownLateness = 4
+)
+
+// probe begins to measure, unless it is under way.
+func (l *loop) probe() {
+	if l.late.asked != 0 || l.b.options().LoopDelay < 0 {
+		return
+	}
+	l.late.asked = l.now
+	l.post(probed)
+}
+
+func probed(l *loop) {
+	d := &l.late
+	if d.asked.Sub(d.answered) > latenessLasts {
+		d.last = 0
+	}
+	d.before, d.last = d.last, l.now.Sub(d.asked)
+	d.asked, d.answered = 0, l.now
+	d.look(l)
+}
+
+// look settles whether the loop is over its bound.
+func (d *lateness) look(l *loop) {
+	most := l.b.options().LoopDelay
+	d.over.Store(most > 0 && d.now(l.now) > most)
+}
+
+// now is how late the loop is, as far as two probes agree.
+func (d *lateness) now(now clock.Time) time.Duration {
+	if now.Sub(d.answered) > latenessLasts {
+		return 0
+	}
+	return min(d.last, d.before)
+}
+
+// overloaded reports whether a loop is over its bound. Any goroutine.
+func (b *Broker) overloaded() bool {
+	for _, l := range b.loops {
+		if l.late.over.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// turnsAway reports whether the client cn has to come back later: who is
+// connected goes first, then who has a session here, then the others.
+func (l *loop) turnsAway(cn *connecting) bool {
+	most := l.b.options().LoopDelay
+	late := l.late.now(l.now)
+	if most <= 0 || late <= most {
+		return false
+	}
+	if cn.ClientID != "" && late <= knownLateness*most {
+		if _, known := l.b.directory.Lookup(cn.ClientID); known {
+			return false
+		}
+	}
+	l.counters.Limited[metrics.Overload]++
+	if d := &l.late; d.warned == 0 || l.now.Sub(d.warned) > latenessSilence {
+		d.warned = l.now
+		l.b.log.Warn("an event loop is late: clients without a session are refused until it has caught up", "loop", l.id, "late", late, "allowed", most)
+	}
+	return true
+}
