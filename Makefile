@@ -14,7 +14,7 @@ ARGS     ?=
 SCENARIO ?= pairs
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint unit race e2e clients fuzz bench bench-compare compare compare-table profile pgo scale crash clean
+.PHONY: help build test lint unit race e2e clients fuzz bench bench-compare compare compare-table profile pgo scale crash kubernetes clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ scale: ## N=20000 connections on one broker in a virtual machine with limits of 
 
 crash: ## kill -9 a broker with --data-dir KILLS=1000 times under load; not part of test
 	WHEELMQ_KILLS=$(or $(KILLS),1000) go test -count=1 -timeout 60m -v -run '^TestKill' ./cmd/internal/e2e
+
+kubernetes: clients ## service-account tokens against a real kube-apiserver, which is built first (half an hour, once); not part of test
+	@.ci/kubernetes
 
 clean: ## remove what make build made
 	rm -rf bin
