@@ -14,6 +14,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/wheelmq/wheelmq/engine"
+	"github.com/wheelmq/wheelmq/engine/store/pebblestore"
 )
 
 const (
@@ -83,6 +84,9 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 				log.Error("closing the store", "error", err)
 			}
 		}()
+		if files, ok := s.(*pebblestore.Store); ok {
+			defer serveBackups(at.path, files.Backup, log).close()
+		}
 		options.Store, kept = s, "sessions, their messages and retained messages in "+at.String()
 	}
 	broker, err := engine.New(*options)

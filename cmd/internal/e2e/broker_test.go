@@ -41,7 +41,7 @@ func startBroker(t *testing.T, args ...string) *broker {
 // keeping has a broker keep nothing, unless args say where.
 func keeping(args []string) []string {
 	for _, a := range args {
-		if a == "--data-dir" || a == "-c" {
+		if a == "--data-dir" || a == "--store" || a == "-c" {
 			return args
 		}
 	}

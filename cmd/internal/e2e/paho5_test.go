@@ -128,3 +128,25 @@ func paho5Publish(t *testing.T, b *broker, _ version, p publication) {
 	c.mustPublish(t, p)
 	c.mustDisconnect(t)
 }
+
+// tryPublish publishes, and returns the reason code of the answer; -1 where none comes.
+func (c *paho5Client) tryPublish(p publication) int {
+	ctx, cancel := patient()
+	defer cancel()
+	go func() {
+		select {
+		case <-c.Done(): // no answer comes any more
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	r, err := c.Publish(ctx, &paho.Publish{Topic: p.topic, Payload: p.payload, QoS: p.qos, Retain: p.retained})
+	switch {
+	case r != nil:
+		return int(r.ReasonCode)
+	case err != nil:
+		return -1
+	default:
+		return 0
+	}
+}

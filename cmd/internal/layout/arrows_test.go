@@ -35,10 +35,13 @@ var arrows = map[string][]string{
 	// 3
 	"engine/store/pebblestore": {"engine/store"},
 	"engine/store/sqlstore":    {"engine/store", "codec"},
-	"engine/auth":              {"engine/hook", "codec", "codec/topic"},
-	"engine/auth/jwt":          {"engine/auth", "engine/hook", "codec"},
-	"engine/auth/webhook":      {"engine/auth", "engine/auth/internal/remote", "engine/hook", "codec"},
-	"engine/auth/kubernetes":   {"engine/auth", "engine/auth/internal/remote", "engine/hook", "codec"},
+
+	"engine/store/sqlstore/mariadbtest": {}, // for tests
+	"engine/store/transfer":             {"engine/store", "codec", "codec/topic"},
+	"engine/auth":                       {"engine/hook", "codec", "codec/topic"},
+	"engine/auth/jwt":                   {"engine/auth", "engine/hook", "codec"},
+	"engine/auth/webhook":               {"engine/auth", "engine/auth/internal/remote", "engine/hook", "codec"},
+	"engine/auth/kubernetes":            {"engine/auth", "engine/auth/internal/remote", "engine/hook", "codec"},
 
 	"engine/auth/internal/remote": {},
 	"engine/enginetest":           {"engine", "codec"},
@@ -46,8 +49,8 @@ var arrows = map[string][]string{
 	"engine/internal/foreign":     {"engine", "engine/hook", "engine/internal/certs/certtest", "codec"}, // tests with others' programs
 
 	// 4
-	"cmd/wheelmq":         {"engine/store", "engine/store/pebblestore", "engine/store/sqlstore", "cmd/internal/config", "engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "engine/client", "engine/hook", "codec", "codec/topic", "bench/load", "bench/report", "bench/compare"},
-	"cmd/internal/e2e":    {"engine/client"},
+	"cmd/wheelmq":         {"engine/store", "engine/store/pebblestore", "engine/store/sqlstore", "engine/store/transfer", "cmd/internal/config", "engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "engine/client", "engine/hook", "codec", "codec/topic", "bench/load", "bench/report", "bench/compare"},
+	"cmd/internal/e2e":    {"engine/client", "engine/store/sqlstore/mariadbtest"},
 	"cmd/internal/layout": {},
 	"cmd/internal/config": {"engine", "engine/auth", "engine/auth/jwt", "engine/auth/kubernetes", "engine/auth/webhook", "codec", "router"}, // router: names of strategies
 	"bench/load":          {},

@@ -1,15 +1,9 @@
 package sqlstore
 
 import (
-	"bytes"
-	"context"
-	"database/sql"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,101 +12,18 @@ import (
 	"time"
 
 	"github.com/wheelmq/wheelmq/engine/store"
+	"github.com/wheelmq/wheelmq/engine/store/sqlstore/mariadbtest"
 	"github.com/wheelmq/wheelmq/engine/store/storetest"
 )
 
-// A mariadb is a server of its own, on a socket in its folder; anybody may do
-// anything.
-type mariadb struct {
-	dir string
-	cmd *exec.Cmd
-	log bytes.Buffer
-	n   atomic.Int32 // databases made
+// A mariadb is a server of its own.
+type mariadb struct{ *mariadbtest.Server }
+
+func (m mariadb) server(database string) Server {
+	return Server{Network: "unix", Address: m.Socket(), User: "anybody", Database: database}
 }
 
-// startMariaDB starts a server that ends with the test.
-func startMariaDB(t *testing.T) *mariadb {
-	t.Helper()
-	if _, err := exec.LookPath("mariadbd"); err != nil {
-		if _, err := os.Stat("/usr/sbin/mariadbd"); err != nil {
-			t.Fatal("mariadbd is not installed: run .ci/clients")
-		}
-	}
-	dir, err := os.MkdirTemp("", "mdb") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &mariadb{dir: dir}
-	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		m.stop(syscall.SIGKILL)
-		if t.Failed() {
-			t.Logf("the server says:\n%s", m.log.String())
-		}
-		os.RemoveAll(dir)
-	})
-	m.start(t)
-	return m
-}
-
-func (m *mariadb) start(t *testing.T) {
-	t.Helper()
-	program := "/usr/sbin/mariadbd"
-	if found, err := exec.LookPath("mariadbd"); err == nil {
-		program = found
-	}
-	who, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Without rights no system tables are needed, and so no installation.
-	m.cmd = exec.Command(program, "--no-defaults", "--datadir="+m.dir+"/data", "--socket="+m.dir+"/s", "--pid-file="+m.dir+"/pid",
-		"--skip-networking", "--skip-grant-tables", "--user="+who.Username, "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M",
-		"--innodb-data-file-path=ibdata1:4M:autoextend", "--innodb-temp-data-file-path=ibtmp1:4M:autoextend")
-	m.cmd.Stdout, m.cmd.Stderr = &m.log, &m.log
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := m.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	db := m.connect(t, "")
-	defer db.Close()
-	await(t, "the server answers", func() bool { return db.PingContext(context.Background()) == nil })
-}
-
-// stop ends the server by a signal, and waits.
-func (m *mariadb) stop(by os.Signal) {
-	if m.cmd.ProcessState == nil {
-		_ = m.cmd.Process.Signal(by)
-		_ = m.cmd.Wait()
-	}
-}
-
-func (m *mariadb) server(database string) Server {
-	return Server{Network: "unix", Address: m.dir + "/s", User: "anybody", Database: database}
-}
-
-func (m *mariadb) connect(t *testing.T, database string) *sql.DB {
-	t.Helper()
-	db, err := m.server(database).open(slog.New(slog.DiscardHandler), true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return db
-}
-
-// database makes an empty one.
-func (m *mariadb) database(t *testing.T) Server {
-	t.Helper()
-	name := fmt.Sprint("w", m.n.Add(1))
-	db := m.connect(t, "")
-	defer db.Close()
-	if _, err := db.Exec("CREATE DATABASE " + name); err != nil {
-		t.Fatal(err)
-	}
-	return m.server(name)
-}
+func (m mariadb) database(t *testing.T) Server { return m.server(m.Database(t)) }
 
 // await waits until ok says so.
 func await(t *testing.T, what string, ok func() bool) {
@@ -134,7 +45,7 @@ func openServer(t *testing.T, at Server) *Store {
 }
 
 func TestMariaDB(t *testing.T) {
-	m := startMariaDB(t)
+	m := mariadb{mariadbtest.Start(t)}
 	databases := map[*testing.T]Server{}
 	storetest.Run(t, func(t *testing.T) store.Store {
 		if databases[t].Database == "" {
@@ -163,7 +74,7 @@ func TestMariaDB(t *testing.T) {
 }
 
 // refused: what is wrong with a server is said when the store is opened.
-func refused(t *testing.T, m *mariadb) {
+func refused(t *testing.T, m mariadb) {
 	at := m.database(t)
 	s := openServer(t, at)
 	defer s.Close()
@@ -180,14 +91,14 @@ func refused(t *testing.T, m *mariadb) {
 	says(at, Options{}, "in use by another process")
 	says(m.server("none"), Options{}, "CREATE DATABASE")
 	says(m.database(t), Options{LargestMessage: 1 << 30}, "max_allowed_packet")
-	says(Server{Network: "unix", Address: m.dir + "/none", User: "u", Database: "d"}, Options{}, "no such file")
+	says(Server{Network: "unix", Address: m.Socket() + "none", User: "u", Database: "d"}, Options{}, "no such file")
 }
 
 // TestMariaDBGoesAway: the server is killed and stopped under load, and comes
 // back. What was answered as kept is there, in order; what was answered as
 // failed and not committed again is not there twice.
 func TestMariaDBGoesAway(t *testing.T) {
-	m := startMariaDB(t)
+	m := mariadb{mariadbtest.Start(t)}
 	at := m.database(t)
 	s := openServer(t, at)
 	session := store.SessionID(s.First())
@@ -235,9 +146,9 @@ func TestMariaDBGoesAway(t *testing.T) {
 	}
 	for _, by := range []os.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
 		further(20)
-		m.stop(by)
+		m.Stop(by)
 		await(t, "it is not available", func() bool { return !s.Available() })
-		m.start(t)
+		m.Restart(t)
 		await(t, "it is available", s.Available)
 	}
 	further(20)
@@ -267,14 +178,14 @@ func TestMariaDBGoesAway(t *testing.T) {
 // TestMariaDBTaken: a broker that lost its server writes no more once another
 // one has opened the store.
 func TestMariaDBTaken(t *testing.T) {
-	m := startMariaDB(t)
+	m := mariadb{mariadbtest.Start(t)}
 	at := m.database(t)
 	s := openServer(t, at)
 	if _, err := s.bulk.Exec("UPDATE wheelmq SET value = value + 1 WHERE name = 'epoch'"); err != nil { // as the other one does
 		t.Fatal(err)
 	}
-	m.stop(syscall.SIGKILL)
-	m.start(t)
+	m.Stop(syscall.SIGKILL)
+	m.Restart(t)
 	await(t, "it says that another one has opened the store", func() bool {
 		b := &store.Batch{}
 		b.PutRetained(&store.Message{Topic: []byte("t")})
