@@ -160,7 +160,7 @@ func (c *changes) deliver(w *writer, o *store.Op) error {
 		if err := c.flush(w); err != nil {
 			return err
 		}
-		return w.exec(changeDelivery, append([]any{int64(o.At)}, append(columns(&d), int64(o.Session), int64(o.From))...)...)
+		return w.exec(&changeDelivery, append([]any{int64(o.At)}, append(columns(&d), int64(o.Session), int64(o.From))...)...)
 	}
 	now, _ := c.deliveries.at(placeOf{o.Session, o.At})
 	switch {
@@ -198,8 +198,8 @@ func (c *changes) deleteSession(w *writer, id store.SessionID) error {
 	if err != nil {
 		return err
 	}
-	for _, text := range ofSession {
-		if err := w.exec(text, int64(id)); err != nil {
+	for i := range ofSession {
+		if err := w.exec(&ofSession[i], int64(id)); err != nil {
 			return err
 		}
 	}
@@ -223,17 +223,21 @@ func (c *changes) flush(w *writer) error {
 		}
 	}
 	for i, k := range c.received.keys {
-		text := deleteReceived
+		text := &deleteReceived
 		if c.received.values[i] {
-			text = putReceived
+			text = &putReceived
 		}
 		if err := w.exec(text, int64(k.session), int64(k.packet)); err != nil {
 			return err
 		}
 	}
-	for i, k := range c.deliveries.keys {
-		if err := c.writeDelivery(w, k, &c.deliveries.values[i]); err != nil {
-			return err
+	for e := begin; e <= remove; e++ { // each row has one: their order is free
+		for i, k := range c.deliveries.keys {
+			if now := &c.deliveries.values[i]; now.effect == e {
+				if err := c.writeDelivery(w, k, now); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	c.sessions.reset()
@@ -253,7 +257,7 @@ func (c *changes) finish(w *writer) error {
 		if !m.needed {
 			continue
 		}
-		if err := writeMessage(w, putMessage+w.dialect.stay, int64(id), m.record); err != nil {
+		if err := writeMessage(w, &putMessage, int64(id), m.record); err != nil {
 			return err
 		}
 	}
@@ -261,9 +265,9 @@ func (c *changes) finish(w *writer) error {
 		key := sha256.Sum256([]byte(name))
 		var err error
 		if record := c.retained.values[i]; record != nil {
-			err = writeMessage(w, putRetained, key[:], record)
+			err = writeMessage(w, &putRetained, key[:], record)
 		} else {
-			err = w.exec(deleteRetained, key[:])
+			err = w.exec(&deleteRetained, key[:])
 		}
 		if err != nil {
 			return err
@@ -308,19 +312,19 @@ func (c *changes) writeSession(w *writer, id store.SessionID, record []byte) err
 		flags = 1
 	}
 	args := []any{int64(id), s.ClientID, s.UserName, int64(s.Expiry), s.EndsAt, flags, int64(will.Delay), int64(will.Expiry), will.At}
-	return w.exec(putSession, append(args, messageArgs(&will.Message)...)...)
+	return w.exec(&putSession, append(args, messageArgs(&will.Message)...)...)
 }
 
 func (c *changes) writeSubscription(w *writer, k filterOf, record []byte) error {
 	key := sha256.Sum256([]byte(k.filter))
 	if record == nil {
-		return w.exec(deleteSubscription, int64(k.session), key[:])
+		return w.exec(&deleteSubscription, int64(k.session), key[:])
 	}
 	s, err := store.DecodeSubscription(record)
 	if err != nil {
 		return err
 	}
-	return w.exec(putSubscription, int64(k.session), key[:], s.Filter, int64(s.Options), int64(s.Identifier))
+	return w.exec(&putSubscription, int64(k.session), key[:], s.Filter, int64(s.Options), int64(s.Identifier))
 }
 
 func (c *changes) writeDelivery(w *writer, k placeOf, now *fate) error {
@@ -330,15 +334,15 @@ func (c *changes) writeDelivery(w *writer, k placeOf, now *fate) error {
 		if m, had := c.messages.index[now.d.Message]; had {
 			c.messages.values[m].needed = true
 		}
-		text := putDelivery
+		text := &putDelivery
 		if now.effect == begin {
-			text = beginDelivery + w.dialect.stay
+			text = &beginDelivery
 		}
 		return w.exec(text, append(place, columns(&now.d)...)...)
 	case change:
-		return w.exec(changeDelivery, append([]any{int64(k.at)}, append(columns(&now.d), place...)...)...)
+		return w.exec(&changeDelivery, append([]any{int64(k.at)}, append(columns(&now.d), place...)...)...)
 	case remove:
-		return w.exec(deleteDelivery, place...)
+		return w.exec(&deleteDelivery, place...)
 	default:
 		return nil
 	}
@@ -361,7 +365,7 @@ func messageArgs(m *store.Message) []any {
 	return []any{string(m.Topic), filled(m.Payload), int64(m.QoS), number(m.Retained), m.Expires, m.Publisher, filled(m.Properties)}
 }
 
-func writeMessage(w *writer, text string, key any, record []byte) error {
+func writeMessage(w *writer, text *statement, key any, record []byte) error {
 	m, err := store.DecodeMessage(record)
 	if err != nil {
 		return err

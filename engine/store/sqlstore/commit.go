@@ -175,27 +175,30 @@ type writer struct {
 	conn    *sql.Conn // nil: none
 	most    int       // bytes of joined statements
 
-	prepared map[string]*sql.Stmt // of conn, where statements are not joined
+	prepared map[*statement]*sql.Stmt // of conn, where statements are not joined
 
 	text []byte // joined
 	args []any
-	size int // of text and args, as they are sent at most
+	size int        // of text and args, as they are sent at most
+	open *statement // the last of text, which more rows may follow; nil: none
+	rows int        // of open
 }
 
 const (
 	joinedBytes = 1 << 20
 	joinedArgs  = 30_000
+	joinedRows  = 500
 )
 
 // begin takes a connection, whose server takes packet bytes at once.
 func (w *writer) begin(conn *sql.Conn, packet int) {
-	w.conn, w.most, w.prepared = conn, min(joinedBytes, packet/4), map[string]*sql.Stmt{}
+	w.conn, w.most, w.prepared = conn, min(joinedBytes, packet/4), map[*statement]*sql.Stmt{}
 	w.forget()
 }
 
 func (w *writer) forget() {
 	clear(w.args)
-	w.text, w.args, w.size = w.text[:0], w.args[:0], 0
+	w.text, w.args, w.size, w.open = w.text[:0], w.args[:0], 0, nil
 }
 
 // close ends the connection itself: what it was amid of is undone.
@@ -211,18 +214,18 @@ func (w *writer) close() {
 	w.forget()
 }
 
-// exec executes one of the statements that are written again and again.
-func (w *writer) exec(text string, args ...any) error {
+// exec executes a statement for one row.
+func (w *writer) exec(s *statement, args ...any) error {
 	if w.dialect.joins {
-		return w.join(text, args)
+		return w.join(s, args)
 	}
-	p := w.prepared[text]
+	p := w.prepared[s]
 	if p == nil {
 		var err error
-		if p, err = w.conn.PrepareContext(context.Background(), text); err != nil {
+		if p, err = w.conn.PrepareContext(context.Background(), s.text(w.dialect)); err != nil {
 			return err
 		}
-		w.prepared[text] = p
+		w.prepared[s] = p
 	}
 	_, err := p.ExecContext(context.Background(), args...)
 	return err
@@ -231,14 +234,14 @@ func (w *writer) exec(text string, args ...any) error {
 // once executes a statement of another text each time.
 func (w *writer) once(text string) error {
 	if w.dialect.joins {
-		return w.join(text, nil)
+		return w.join(&statement{head: text}, nil)
 	}
 	_, err := w.conn.ExecContext(context.Background(), text)
 	return err
 }
 
-func (w *writer) join(text string, args []any) error {
-	size := len(text) + 1
+func (w *writer) join(s *statement, args []any) error {
+	size := len(s.head) + len(s.row) + len(s.tail) + len(w.dialect.stay) + 1
 	for _, a := range args {
 		size += 24
 		switch a := a.(type) {
@@ -253,15 +256,34 @@ func (w *writer) join(text string, args []any) error {
 			return err
 		}
 	}
-	if len(w.text) > 0 {
-		w.text = append(w.text, ';')
+	if w.open == s && w.rows < joinedRows {
+		w.text = append(append(w.text, s.between...), s.row...)
+		w.rows++
+	} else {
+		w.end()
+		if len(w.text) > 0 {
+			w.text = append(w.text, ';')
+		}
+		w.text = append(append(w.text, s.head...), s.row...)
+		if s.row != "" {
+			w.open, w.rows = s, 1
+		}
 	}
-	w.text, w.args, w.size = append(w.text, text...), append(w.args, args...), w.size+size
+	w.args, w.size = append(w.args, args...), w.size+size
 	return nil
+}
+
+// end ends the statement that more rows might have followed.
+func (w *writer) end() {
+	if w.open != nil {
+		w.text = append(w.text, w.open.end(w.dialect)...)
+		w.open = nil
+	}
 }
 
 // send executes what was joined.
 func (w *writer) send() error {
+	w.end()
 	if len(w.text) == 0 {
 		return nil
 	}

@@ -13,35 +13,65 @@ type dialect struct {
 // The columns of a message, in the order in which they are written and read.
 const messageColumns = "topic, payload, qos, retain, expires, publisher, properties"
 
-const (
-	putSession = "REPLACE INTO sessions (id, client_id, user_name, expiry, ends_at, will, will_delay, will_expiry, will_at, " +
-		"will_topic, will_payload, will_qos, will_retain, will_expires, will_publisher, will_properties) " +
-		"VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-	putSubscription    = "REPLACE INTO subscriptions (session_id, filter_key, filter, options, identifier) VALUES (?,?,?,?,?)"
-	deleteSubscription = "DELETE FROM subscriptions WHERE session_id = ? AND filter_key = ?"
-	putReceived        = "REPLACE INTO received (session_id, packet_id) VALUES (?,?)"
-	deleteReceived     = "DELETE FROM received WHERE session_id = ? AND packet_id = ?"
-	putRetained        = "REPLACE INTO retained (topic_key, " + messageColumns + ") VALUES (?,?,?,?,?,?,?,?)"
-	deleteRetained     = "DELETE FROM retained WHERE topic_key = ?"
-	putDelivery        = "REPLACE INTO deliveries (session_id, position, " + deliveryColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?)"
-	changeDelivery     = "UPDATE deliveries SET position = ?, message_id = ?, state = ?, qos = ?, retain = ?, packet_id = ?, " +
-		"subscription_ids = ?, shared = ?, size = ? WHERE session_id = ? AND position = ?"
-	deleteDelivery = "DELETE FROM deliveries WHERE session_id = ? AND position = ?"
-	// These two end with dialect.stay.
-	beginDelivery = "INSERT INTO deliveries (session_id, position, " + deliveryColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?)"
-	putMessage    = "INSERT INTO messages (id, " + messageColumns + ") VALUES (?,?,?,?,?,?,?,?)"
+// A statement is written again and again. Where statements are joined, rows
+// that follow each other become one statement.
+type statement struct {
+	head, row, between, tail string
+	stays                    bool // the tail is dialect.stay
+}
 
-	deliveryColumns = "message_id, state, qos, retain, packet_id, subscription_ids, shared, size"
-	messagesOf      = "SELECT DISTINCT message_id FROM deliveries WHERE session_id = ?"
+func (s *statement) text(d *dialect) string { return s.head + s.row + s.end(d) }
+
+func (s *statement) end(d *dialect) string {
+	if s.stays {
+		return d.stay
+	}
+	return s.tail
+}
+
+func inserts(head string, columns int) statement {
+	return statement{head: head + " VALUES ", row: "(" + strings.Repeat("?,", columns-1) + "?)", between: ","}
+}
+
+func staying(s statement) statement {
+	s.stays = true
+	return s
+}
+
+func deletes(table, where string) statement {
+	return statement{head: "DELETE FROM " + table + " WHERE ", row: "(" + where + ")", between: " OR "}
+}
+
+const deliveryColumns = "message_id, state, qos, retain, packet_id, subscription_ids, shared, size"
+
+var (
+	putSession = inserts("REPLACE INTO sessions (id, client_id, user_name, expiry, ends_at, will, will_delay, will_expiry, will_at, "+
+		"will_topic, will_payload, will_qos, will_retain, will_expires, will_publisher, will_properties)", 16)
+	putSubscription    = inserts("REPLACE INTO subscriptions (session_id, filter_key, filter, options, identifier)", 5)
+	deleteSubscription = deletes("subscriptions", "session_id = ? AND filter_key = ?")
+	putReceived        = inserts("REPLACE INTO received (session_id, packet_id)", 2)
+	deleteReceived     = deletes("received", "session_id = ? AND packet_id = ?")
+	putRetained        = inserts("REPLACE INTO retained (topic_key, "+messageColumns+")", 8)
+	deleteRetained     = deletes("retained", "topic_key = ?")
+	beginDelivery      = staying(inserts("INSERT INTO deliveries (session_id, position, "+deliveryColumns+")", 10))
+	putDelivery        = inserts("REPLACE INTO deliveries (session_id, position, "+deliveryColumns+")", 10)
+	deleteDelivery     = deletes("deliveries", "session_id = ? AND position = ?")
+	putMessage         = staying(inserts("INSERT INTO messages (id, "+messageColumns+")", 8))
+	changeDelivery     = statement{head: "UPDATE deliveries SET position = ?, message_id = ?, state = ?, qos = ?, retain = ?, packet_id = ?, " +
+		"subscription_ids = ?, shared = ?, size = ? WHERE session_id = ? AND position = ?"}
+)
+
+const (
+	messagesOf = "SELECT DISTINCT message_id FROM deliveries WHERE session_id = ?"
 
 	// unused ends a DELETE FROM messages.
 	unused = "NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.message_id = messages.id)"
 )
 
 // What belongs to a session, for its deletion.
-var ofSession = [...]string{
-	"DELETE FROM deliveries WHERE session_id = ?", "DELETE FROM received WHERE session_id = ?",
-	"DELETE FROM subscriptions WHERE session_id = ?", "DELETE FROM sessions WHERE id = ?",
+var ofSession = [...]statement{
+	deletes("deliveries", "session_id = ?"), deletes("received", "session_id = ?"),
+	deletes("subscriptions", "session_id = ?"), deletes("sessions", "id = ?"),
 }
 
 // sweep removes what belongs to nothing: left by a process that ended between a
