@@ -56,6 +56,7 @@ type Broker struct {
 	messages      message.Shared
 	hooks         hooks
 	off           offLoop
+	complaints    complaints
 	durable       *durable // nil: memory only
 	eventsDropped atomic.Uint64
 

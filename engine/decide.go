@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -36,7 +37,7 @@ func (b *Broker) consult(ctx context.Context, deciders []hook.Decider, cn *hook.
 	for _, h := range deciders {
 		d, err := h.Decide(ctx, cn)
 		if err != nil {
-			b.log.Error("a hook could not decide on a connection", "client", cn.ClientID, "user", cn.UserName, "peer", cn.RemoteAddr, "error", err)
+			b.complain(cn, err)
 			return hook.Decision{Verdict: hook.Refuse, Code: codec.ServerUnavailable, Reason: "no decision possible now"}
 		}
 		if d.Verdict != hook.Pass {
@@ -44,6 +45,35 @@ func (b *Broker) consult(ctx context.Context, deciders []hook.Decider, cn *hook.
 		}
 	}
 	return hook.Decision{}
+}
+
+// complaints bound what is logged of hooks that cannot decide: who guesses
+// passwords makes them fail as often as it likes. Any goroutine.
+type complaints struct {
+	mu     sync.Mutex
+	last   time.Time
+	silent int // since last
+}
+
+// complainEvery is the time between two lines.
+const complainEvery = time.Second
+
+// complain logs that a hook could not decide on a connection. Off the loops.
+func (b *Broker) complain(cn *hook.Connect, err error) {
+	w := &b.complaints
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if now.Sub(w.last) < complainEvery {
+		w.silent++
+		return
+	}
+	args := []any{"client", cn.ClientID, "user", cn.UserName, "peer", cn.RemoteAddr, "error", err}
+	if w.silent > 0 {
+		args = append(args, "alike since", w.silent)
+	}
+	w.last, w.silent = now, 0
+	b.log.Error("a hook could not decide on a connection", args...)
 }
 
 // decided goes on with the answer for cn, unless its connection is gone.

@@ -126,6 +126,7 @@ func (l *loop) sayFigures(c *metrics.Counters) {
 		{"retained messages/count", int64(b.index.Len())},
 		{"heap/current", int64(mem.HeapAlloc)}, {"heap/maximum", int64(s.heapMax)},
 		{"connections/socket/count", l.b.open.Load()},
+		{"wheelmq/refused", int64(c.Refused)},
 	}
 	l.say("uptime", fmt.Sprintf("%d seconds", int64(l.now.Sub(l.start)/time.Second)))
 	for i := range figures {

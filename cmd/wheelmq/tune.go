@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
 	"time"
 )
 
@@ -52,4 +54,30 @@ func (t *tuner) tuneMemory(connections int) {
 		t.settled = connections
 		debug.FreeOSMemory()
 	}
+}
+
+// releasing is set while memory is given back after passwords were hashed.
+var releasing atomic.Bool
+
+// afterHashing gives back, on a goroutine of its own, what passwords took: each
+// may take 64 MiB, and the collector would keep it for minutes where nothing
+// else allocates. Where it is little beside what is in use it does nothing.
+func afterHashing() {
+	if !reclaimable() || !releasing.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer releasing.Store(false)
+		debug.FreeOSMemory()
+	}()
+}
+
+// reclaimable reports whether half as much as is in use, and 32 MiB at least,
+// may be garbage or free.
+func reclaimable() bool {
+	s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	metrics.Read(s)
+	live := s[3].Value.Uint64()
+	return s[0].Value.Uint64()+s[1].Value.Uint64()+s[2].Value.Uint64() > live+live/2+32<<20
 }

@@ -86,7 +86,12 @@ func newChain(x *config.Users, busy func(bool)) (*chain, error) {
 	if x.Files.PasswordFile == "" && x.Files.ACLFile == "" {
 		return c, nil
 	}
-	x.Files.HashesBusy = busy
+	x.Files.HashesBusy = func(b bool) {
+		busy(b)
+		if !b {
+			afterHashing()
+		}
+	}
 	var err error
 	if c.files, err = auth.Open(x.Files); err != nil {
 		c.close()

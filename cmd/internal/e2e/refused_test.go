@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// connackOf connects by MQTT 5.0 with a user name and a password and returns the reason code of the CONNACK. The
-// connection is closed when the test ends.
+// connackOf connects by MQTT 5.0 with a user name, which is the client identifier too, and a password, and returns the
+// reason code of the CONNACK. The connection is closed when the test ends.
 func connackOf(t *testing.T, address, user, password string) byte {
 	t.Helper()
-	c, code, err := connect5(address, user, password)
+	c, code, err := connect5(new(net.Dialer), address, user, password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,12 +21,12 @@ func connackOf(t *testing.T, address, user, password string) byte {
 }
 
 // connect5 is connackOf without a test.
-func connect5(address, user, password string) (c net.Conn, code byte, err error) {
-	if c, err = net.DialTimeout("tcp", address, patience); err != nil {
+func connect5(by *net.Dialer, address, user, password string) (c net.Conn, code byte, err error) {
+	if c, err = by.Dial("tcp", address); err != nil {
 		return nil, 0, err
 	}
-	body := []byte("\x00\x04MQTT\x05\xc2\x00\x3c\x00\x00\x00") // with a user name, a password and Clean Start; no client identifier
-	for _, s := range []string{user, password} {
+	body := []byte("\x00\x04MQTT\x05\xc2\x00\x3c\x00") // with a user name, a password and Clean Start
+	for _, s := range []string{user, user, password} {
 		body = append(binary.BigEndian.AppendUint16(body, uint16(len(s))), s...)
 	}
 	packet := append(binary.AppendUvarint([]byte{0x10}, uint64(len(body))), body...)

@@ -127,20 +127,23 @@ func (h *Hook) Decide(ctx context.Context, c *hook.Connect) (hook.Decision, erro
 	if err == nil && answer.Result != "allow" && answer.Result != "deny" && answer.Result != "ignore" {
 		err = fmt.Errorf("result %q: want allow, deny or ignore", answer.Result)
 	}
+	var d hook.Decision
+	if err == nil {
+		d, err = answer.decision(c, 0)
+	}
 	if err != nil {
 		if known && age < h.config.Fresh+h.config.Stale {
 			return before.decision(c, age)
 		}
 		return hook.Decision{}, fmt.Errorf("webhook: %w", err)
 	}
-	d, err := answer.decision(c, 0)
 	switch {
-	case err == nil && d.Verdict == hook.Accept && h.config.Fresh+h.config.Stale > 0:
+	case d.Verdict == hook.Accept && h.config.Fresh+h.config.Stale > 0:
 		h.known.Put(key, answer)
 	case known:
 		h.known.Delete(key)
 	}
-	return d, err
+	return d, nil
 }
 
 // decision is what the broker makes of an answer of that age.
