@@ -69,8 +69,8 @@ pgo: ## make profiles/broker.pgo anew, which make build uses
 scale: ## N=20000 connections on one broker in a virtual machine with limits of its own; not part of test
 	@.ci/scale
 
-crash: ## kill -9 a broker with --data-dir KILLS=1000 times under load; not part of test
-	WHEELMQ_KILLS=$(or $(KILLS),1000) go test -count=1 -timeout 60m -v -run '^TestKill' ./cmd/internal/e2e
+crash: ## kill -9 a broker with STORE=pebble, sqlite or mysql KILLS=1000 times under load; not part of test
+	WHEELMQ_KILL_STORE=$(or $(STORE),pebble) WHEELMQ_KILLS=$(or $(KILLS),1000) go test -count=1 -timeout 60m -v -run '^TestKill' ./cmd/internal/e2e
 
 kubernetes: clients ## service-account tokens against a real kube-apiserver, which is built first (half an hour, once); not part of test
 	@.ci/kubernetes

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -25,12 +26,12 @@ func TestKillOnce(t *testing.T) {
 	if err != nil {
 		return // make crash runs it
 	}
-	dir, port := t.TempDir(), freePort(t)
+	keptIn, port := killStore(t, cmp.Or(os.Getenv("WHEELMQ_KILL_STORE"), "pebble")), freePort(t)
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	begin := func() *broker {
 		b := &broker{port: port, address: address, stopped: true}
 		unbounded := []string{"WHEELMQ_LIMITS__QUEUE__MESSAGES=unlimited", "WHEELMQ_LIMITS__QUEUE__BYTES=unlimited"} // the subscriber comes back late
-		b.process = startProcess(t, nil, unbounded, wheelmqPath, "--listen", address, "--data-dir", dir)
+		b.process = startProcess(t, nil, unbounded, wheelmqPath, "--listen", address, "--store", keptIn)
 		b.awaitOpen(t)
 		return b
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -11,27 +12,46 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/wheelmq/wheelmq/engine/store/sqlstore/mariadbtest"
 )
 
 // TestKill kills the broker with SIGKILL at random moments while a client of
 // Eclipse Paho publishes at QoS 1 and 2: what was acknowledged arrives, after
 // each start again, at a subscriber that was away as often as there. Paho
 // publishes again what was not acknowledged. WHEELMQ_KILLS is how often; make
-// crash does it a thousand times.
+// crash does it a thousand times, with the store that WHEELMQ_KILL_STORE names.
 func TestKill(t *testing.T) {
 	if !onlyWheelmq(t) {
 		return
 	}
+	kinds := []string{"pebble", "sqlite"}
+	if kind := os.Getenv("WHEELMQ_KILL_STORE"); kind != "" {
+		kinds = []string{kind}
+	}
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) { killed(t, killStore(t, kind)) })
+	}
+}
+
+// killStore is a new store of a kind, for --store.
+func killStore(t *testing.T, kind string) string {
+	if kind == "mysql" {
+		return mysqlStore(t, mariadbtest.Start(t))
+	}
+	return kind + ":" + filepath.Join(t.TempDir(), "store")
+}
+
+func killed(t *testing.T, keptIn string) {
 	kills := 4
 	if n, err := strconv.Atoi(os.Getenv("WHEELMQ_KILLS")); err == nil {
 		kills = n
 	}
-	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	var mu sync.Mutex
 	arrived, acknowledged := map[string]bool{}, []string{}
 	for round := range kills {
-		b := startBroker(t, "--data-dir", dir)
+		b := startBroker(t, "--store", keptIn)
 		if round == 0 {
 			s := away(t, b, "subscriber", nil)
 			if token := s.Subscribe("kill/#", 2, nil); !token.WaitTimeout(patience) || token.Error() != nil {
@@ -62,7 +82,7 @@ func TestKill(t *testing.T) {
 			s.Disconnect(0)
 		}
 	}
-	b := startBroker(t, "--data-dir", dir)
+	b := startBroker(t, "--store", keptIn)
 	s := away(t, b, "subscriber", func(_ mqtt.Client, m mqtt.Message) {
 		mu.Lock()
 		defer mu.Unlock()
