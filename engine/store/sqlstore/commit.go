@@ -21,6 +21,8 @@ type committer struct {
 	dead, dying map[store.SessionID]struct{}
 	turned      time.Time
 
+	lookedAt time.Time // at the free space
+
 	cause   error         // of the last failure
 	pause   time.Duration // before the next attempt, while it fails
 	retryAt time.Time
@@ -79,7 +81,11 @@ func (s *Store) await() {
 	select {
 	case <-s.wake:
 	case <-retry.C:
-		if err := s.ready(); err == nil {
+		err := s.ready()
+		if err == nil {
+			err = s.probe()
+		}
+		if err == nil {
 			s.recovered()
 		}
 	}
@@ -109,6 +115,12 @@ func (s *Store) ready() error {
 	if now.Sub(c.turned) > deadFor {
 		c.dying, c.dead, c.turned = c.dead, map[store.SessionID]struct{}{}, now
 	}
+	if now.Sub(c.lookedAt) >= lookEvery && !now.Before(c.retryAt) {
+		c.lookedAt = now
+		if err := s.room(); err != nil {
+			return s.fail(err)
+		}
+	}
 	if c.writer.conn != nil {
 		return nil
 	}
@@ -116,6 +128,19 @@ func (s *Store) ready() error {
 		return c.cause
 	}
 	if err := s.connect(); err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+// probe writes something: a connection alone says nothing of the disk.
+func (s *Store) probe() error {
+	w := &s.committer.writer
+	err := w.once("REPLACE INTO wheelmq (name, value) VALUES ('probe', 0)")
+	if err == nil {
+		err = w.send()
+	}
+	if err != nil {
 		return s.fail(err)
 	}
 	return nil

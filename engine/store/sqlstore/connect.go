@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -98,6 +100,21 @@ func (s Server) open(log *slog.Logger, bounded bool) (*sql.DB, error) {
 type driverLog struct{ to *slog.Logger }
 
 func (l driverLog) Print(v ...any) { l.to.Debug("store", "mysql", fmt.Sprint(v...)) }
+
+// room answers an error where less is free beside a file than is to be.
+func (s *Store) room() error {
+	if s.dialect != &sqlite || s.opts.Reserve < 0 {
+		return nil
+	}
+	var u syscall.Statfs_t
+	if err := syscall.Statfs(filepath.Dir(s.name), &u); err != nil {
+		return nil // it cannot be told
+	}
+	if free := u.Bavail * uint64(u.Bsize); free < uint64(s.opts.Reserve) {
+		return fmt.Errorf("%d bytes free, fewer than the reserve of %d", free, s.opts.Reserve)
+	}
+	return nil
+}
 
 // connect gives the committer a connection; an error says why not.
 func (s *Store) connect() error {

@@ -17,6 +17,9 @@ import (
 
 // Options of a store; the zero value works.
 type Options struct {
+	// Reserve is how many bytes must be free beside a file of SQLite for commits
+	// to be taken; 0: 64 MiB, negative: any.
+	Reserve int64
 	// PendingBytes bounds what waits to be committed; 0: 256 MiB.
 	PendingBytes int
 	// LargestMessage is what a server must take in one statement, bytes; 0: 1 MiB.
@@ -26,9 +29,11 @@ type Options struct {
 }
 
 const (
+	defaultReserve = 64 << 20
 	defaultPending = 256 << 20
 	defaultLargest = 1 << 20
-	groupBytes     = 4 << 20 // a group is closed when it has as much
+	groupBytes     = 4 << 20                // a group is closed when it has as much
+	lookEvery      = 100 * time.Millisecond // at the free space
 	firstPause     = 100 * time.Millisecond
 	longestPause   = 5 * time.Second
 	connectTimeout = 10 * time.Second
@@ -94,6 +99,9 @@ func OpenMySQL(server Server, opts Options) (*Store, error) {
 }
 
 func newStore(d *dialect, name string, opts Options) *Store {
+	if opts.Reserve == 0 {
+		opts.Reserve = defaultReserve
+	}
 	if opts.PendingBytes == 0 {
 		opts.PendingBytes = defaultPending
 	}

@@ -336,6 +336,20 @@ func TestSQLiteFull(t *testing.T) {
 	}
 }
 
+// TestReserve: fewer bytes free than are to be, and commits fail until there are.
+func TestReserve(t *testing.T) {
+	s, err := OpenSQLite(filepath.Join(t.TempDir(), "store"), Options{Reserve: 1 << 62, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b := &store.Batch{}
+	b.PutRetained(&store.Message{Topic: []byte("t")})
+	if err := tryCommit(s, b); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "reserve") || s.Available() {
+		t.Errorf("a commit beyond the reserve: %v, available %v", err, s.Available())
+	}
+}
+
 // TestBusy: what waits is bounded.
 func TestBusy(t *testing.T) {
 	s, err := OpenSQLite(filepath.Join(t.TempDir(), "store"), Options{PendingBytes: 1})
