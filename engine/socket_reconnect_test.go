@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -19,6 +20,10 @@ import (
 // sessions stay.
 func (o *stormOrder) waves() error {
 	input := bufio.NewReader(os.Stdin)
+	cfg, err := o.tls()
+	if err != nil {
+		return err
+	}
 	clients := make([]*socketClient, o.Clients)
 	for wave := range o.Waves {
 		var all sync.WaitGroup
@@ -27,11 +32,15 @@ func (o *stormOrder) waves() error {
 		for i := range clients {
 			all.Go(func() {
 				from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%100))}, Timeout: socketPatience}
-				for ; time.Since(began) < 2*time.Minute; again.Add(1) {
+				for ; time.Since(began) < 3*time.Minute; again.Add(1) {
 					c, err := from.Dial("tcp", o.Addr)
 					if err != nil {
 						unreachable.Add(1)
 						continue
+					}
+					_ = c.SetDeadline(time.Now().Add(socketPatience))
+					if cfg != nil {
+						c = tls.Client(c, cfg)
 					}
 					s := &socketClient{Conn: c, v: codec.V5, br: bufio.NewReaderSize(c, 128)}
 					if _, err = s.connect(fmt.Sprint("storm", i), false, keepFor(3600)); err == nil {
@@ -79,27 +88,36 @@ func TestReconnectStorm(t *testing.T) {
 		return // TestHandshakeStorm is run for these
 	}
 	t.Parallel()
-	n, span := 300, 200*time.Millisecond
+	t.Run("plain", func(t *testing.T) {
+		broker := (&stormOrder{Listener: &Listener{Address: "127.0.0.1:0", Anonymous: true}}).start(t)
+		addr := broker.line()
+		reconnectStorm(t, addr, "", broker.cmd.Process.Pid, func(id string) *socketClient {
+			c, err := tryDial(t, addr, codec.V311)
+			if err == nil {
+				_, err = c.connect(id, true)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		})
+	})
+	t.Run("tls", func(t *testing.T) {
+		addr, ca, pid := startTLSBroker(t)
+		reconnectStorm(t, addr, ca, pid, dialerTLS(t, addr, ca))
+	})
+}
+
+// reconnectStorm measures it; open makes clients that are there before.
+func reconnectStorm(t *testing.T, addr, ca string, pid int, open func(id string) *socketClient) {
+	n, span := 200, 200*time.Millisecond
 	if _, err := fmt.Sscan(os.Getenv("WHEELMQ_RECONNECT"), &n); err == nil {
 		span = 5 * time.Second
 	}
-	broker := (&stormOrder{Listener: &Listener{Address: "127.0.0.1:0", Anonymous: true}}).start(t)
-	addr := broker.line()
-	m := newLatencyMeter(func(id string) *socketClient {
-		c, err := tryDial(t, addr, codec.V311)
-		if err == nil {
-			t.Cleanup(func() { c.Close() })
-			_, err = c.connect(id, true)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	})
+	m := newLatencyMeter(open)
 	defer m.stop()
 	t.Logf("before: %+v", m.during(func() { time.Sleep(span) }))
-	fleet := (&stormOrder{Addr: addr, Clients: n, Waves: 2}).start(t)
-	pid := broker.cmd.Process.Pid
+	fleet := (&stormOrder{Addr: addr, CA: ca, Clients: n, Waves: 2}).start(t)
 	for _, who := range []string{"unknown", "with sessions"} {
 		var said string
 		used := processorTime(pid)
