@@ -72,6 +72,9 @@ func limit(field func(*engine.Options) *engine.Limit) directive {
 	})
 }
 
+// largestPacket is the largest Remaining Length and its header.
+const largestPacket = 268_435_460
+
 const (
 	bridges    = "bridges are not built yet"
 	psk        = "crypto/tls has no pre-shared keys: use certificates"
@@ -220,8 +223,13 @@ var directives = map[string]directive{
 	"max_queued_bytes":      limit(func(o *engine.Options) *engine.Limit { return &o.MaxQueuedBytes }),
 	"queue_qos0_messages":   refused("messages of QoS 0 are not kept for absent clients"),
 	"upgrade_outgoing_qos":  refused("messages are delivered at the lower of both QoS, as the standard says"),
-	"max_packet_size": count(0, 268_435_460, func(o *engine.Options, n int64) {
-		o.MaximumPacketSize = int(n)
+	"max_packet_size": applied(func(r *reader, v string) error {
+		n, err := number(v, 0, largestPacket)
+		if err == nil && n > 0 && n < 20 {
+			err = fmt.Errorf("%q: want 20 bytes or more, or 0 for no limit", v)
+		}
+		r.out.Options.MaximumPacketSize = int(cmpOr(n, largestPacket))
+		return err
 	}),
 	"message_size_limit": about("taken as max_packet_size, with 1 KiB for the header", func(r *reader, v string) error {
 		n, err := number(v, 0, 268_435_456-1024)

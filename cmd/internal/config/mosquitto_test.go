@@ -123,6 +123,9 @@ log_type all
 	if err := o.Validate(); err != nil {
 		t.Error(err)
 	}
+	if o := read(t, "max_packet_size 0").Options; o.MaximumPacketSize != largestPacket {
+		t.Errorf("max_packet_size 0 is %d bytes, want no limit", o.MaximumPacketSize)
+	}
 	if o := read(t, "").Options; o.SessionExpiryLimit != engine.Unlimited || o.MaxInflight != 20 || o.MaximumPacketSize != 2_000_000 {
 		t.Errorf("defaults %+v", o)
 	}
@@ -160,6 +163,7 @@ func TestMistakes(t *testing.T) {
 	}
 	f("\nalow_anonymous true", `mosquitto.conf:2: unknown directive "alow_anonymous" (did you mean allow_anonymous?)`)
 	f("allow_anonymous yes\nmax_qos 3", ":1: allow_anonymous: \"yes\"", ":2: max_qos: \"3\"") // all at once
+	f("max_packet_size 19", "20 bytes or more")
 	f("plugin /usr/lib/dynsec.so", "plugins are not loaded")
 	f("listener x", ":1: listener")
 	f("listener 0", "Unix socket")
