@@ -87,6 +87,7 @@ func runBroker(flags *brokerFlags, stdout, stderr io.Writer) error {
 		if files, ok := s.(*pebblestore.Store); ok {
 			defer serveBackups(at.path, files.Backup, log).close()
 		}
+		leftByMosquitto(flags.config, at, s.First(), log)
 		options.Store, kept = s, "sessions, their messages and retained messages in "+at.String()
 	}
 	broker, err := engine.New(*options)

@@ -136,3 +136,16 @@ func (p place) open(log *slog.Logger, largest int) (closableStore, error) {
 		return nil, &exitError{exitSystem, fmt.Errorf("%w\nif it is used by another broker, give this one a store of its own (--store, --data-dir DIR), or none (--no-persistence); it wants %s", err, p)}
 	}
 }
+
+// leftByMosquitto says what to do about a mosquitto.db beside a store that is
+// new: its first identifier is first.
+func leftByMosquitto(file string, at place, first uint64, log *slog.Logger) {
+	if file == "" || config.IsNative(file) || at.kind != "pebble" || first>>40 > 1 {
+		return
+	}
+	db := filepath.Join(filepath.Dir(at.path), "mosquitto.db")
+	if _, err := os.Stat(db); err == nil {
+		log.Warn("what Mosquitto kept is not taken over by itself: stop this broker, before clients come, and import it",
+			"file", db, "command", fmt.Sprintf("wheelmq store import -c %s --from %s", file, db))
+	}
+}

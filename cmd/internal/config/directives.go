@@ -305,7 +305,7 @@ var directives = map[string]directive{
 		return err
 	}),
 	"persistence_location": applied(func(r *reader, v string) error { r.location = v; return nil }),
-	"persistence_file":     about("the store is the folder wheelmq beside it", nil),
+	"persistence_file":     about("the store is the folder wheelmq beside it, into which wheelmq store import takes such a file", nil),
 	"autosave_interval":    without(persisting),
 	"autosave_on_changes":  without(persisting),
 

@@ -187,3 +187,34 @@ func TestMosquittoImport(t *testing.T) {
 	text[22] = 4
 	refused("version 4", text)
 }
+
+// TestMosquittoDirectory: a mosquitto.conf with what its Mosquitto kept: the broker says how to take it over, and its own
+// configuration is enough for that.
+func TestMosquittoDirectory(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	m := keepingMosquitto(t, dir)
+	keepQueue(t, m, 4)
+	if code := m.terminate(t); code != 0 {
+		t.Fatalf("Mosquitto ends with status %d\n%s", code, &m.log)
+	}
+	conf := filepath.Join(dir, "mosquitto.conf")
+	b := &broker{port: m.port, address: m.address}
+	b.process = startProcess(t, nil, nil, wheelmqPath, "-c", conf)
+	b.awaitOpen(t)
+	b.stop(t)
+	if want := "wheelmq store import -c " + conf + " --from " + filepath.Join(dir, "mosquitto.db"); !strings.Contains(b.log.String(), want) {
+		t.Errorf("the broker does not say %q\n%s", want, &b.log)
+	}
+	storeCommand(t, 0, "1 sessions", "import", "-c", conf, "--from", filepath.Join(dir, "mosquitto.db"))
+	b.process = startProcess(t, nil, nil, wheelmqPath, "-c", conf)
+	b.awaitOpen(t)
+	expectQueue(t, b, 4)
+	b.stop(t)
+	if strings.Contains(b.log.String(), "import") {
+		t.Errorf("the broker still speaks of an import\n%s", &b.log)
+	}
+}
