@@ -132,8 +132,10 @@ func (p place) open(log *slog.Logger, largest int) (closableStore, error) {
 		return s, nil
 	case errors.Is(err, store.ErrNewerFormat):
 		return nil, &exitError{exitSystem, fmt.Errorf("%w: take the version of wheelmq that wrote it, or a newer one; this one left it as it was", err)}
-	default:
+	case errors.Is(err, store.ErrInUse):
 		return nil, &exitError{exitSystem, fmt.Errorf("%w\nif it is used by another broker, give this one a store of its own (--store, --data-dir DIR), or none (--no-persistence); it wants %s", err, p)}
+	default:
+		return nil, &exitError{exitSystem, err}
 	}
 }
 

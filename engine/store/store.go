@@ -23,6 +23,8 @@ var (
 	ErrUnavailable = errors.New("store: cannot keep anything now")
 	// ErrClosed: after Close.
 	ErrClosed = errors.New("store: closed")
+	// ErrInUse: another process has it open. From opening a store.
+	ErrInUse = errors.New("store: in use by another process")
 	// ErrNewerFormat: written by a newer version of this program.
 	ErrNewerFormat = errors.New("store: written by a newer version")
 )

@@ -94,7 +94,7 @@ func (s *Store) begin() error {
 	}
 	lock, err := pebble.LockDirectory(s.dir, s.opts.fs)
 	if err != nil {
-		return fmt.Errorf("in use by another process? %w", err)
+		return fmt.Errorf("%w? %w", store.ErrInUse, err)
 	}
 	s.lock = lock
 	if s.db, err = s.openDB(); err == nil {

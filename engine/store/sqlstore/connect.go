@@ -16,6 +16,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	_ "modernc.org/sqlite"
+
+	"github.com/wheelmq/wheelmq/engine/store"
 )
 
 // openSQLite opens a file; readOnly for who looks at it while a broker writes.
@@ -142,7 +144,7 @@ func (s *Store) claim(ctx context.Context, conn *sql.Conn) error {
 		return explain(err)
 	}
 	if got.Int64 != 1 {
-		return errors.New("in use by another process")
+		return store.ErrInUse
 	}
 	if s.epoch == 0 {
 		return nil // it is opened

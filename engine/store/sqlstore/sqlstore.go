@@ -121,7 +121,7 @@ func lockFile(path string) (*os.File, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("in use by another process? %w", err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%w? %w", store.ErrInUse, err), f.Close())
 	}
 	return f, nil
 }
