@@ -45,6 +45,7 @@ func openServer(t *testing.T, at Server) *Store {
 }
 
 func TestMariaDB(t *testing.T) {
+	t.Parallel()
 	m := mariadb{mariadbtest.Start(t)}
 	databases := map[*testing.T]Server{}
 	storetest.Run(t, func(t *testing.T) store.Store {
@@ -67,7 +68,7 @@ func TestMariaDB(t *testing.T) {
 	})
 	t.Run("Format", func(t *testing.T) {
 		at := m.database(t)
-		formats(t, func() (*Store, error) { return OpenMySQL(at, Options{}) }, &mysqlDialect)
+		formats(t, func(o Options) (*Store, error) { return OpenMySQL(at, o) })
 	})
 	t.Run("Refused", func(t *testing.T) { refused(t, m) })
 	t.Run("Large", func(t *testing.T) { large(t, openServer(t, m.database(t)), 8<<20) })
@@ -98,6 +99,7 @@ func refused(t *testing.T, m mariadb) {
 // back. What was answered as kept is there, in order; what was answered as
 // failed and not committed again is not there twice.
 func TestMariaDBGoesAway(t *testing.T) {
+	t.Parallel()
 	m := mariadb{mariadbtest.Start(t)}
 	at := m.database(t)
 	s := openServer(t, at)
@@ -178,6 +180,7 @@ func TestMariaDBGoesAway(t *testing.T) {
 // TestMariaDBTaken: a broker that lost its server writes no more once another
 // one has opened the store.
 func TestMariaDBTaken(t *testing.T) {
+	t.Parallel()
 	m := mariadb{mariadbtest.Start(t)}
 	at := m.database(t)
 	s := openServer(t, at)

@@ -26,6 +26,8 @@ type Options struct {
 	LargestMessage int
 	// Logger; nil: slog.Default().
 	Logger *slog.Logger
+
+	later [][]string // tests: steps to formats that do not exist
 }
 
 const (
@@ -164,12 +166,13 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	newest := int64(len(s.dialect.steps))
+	steps := append(s.dialect.steps[:len(s.dialect.steps):len(s.dialect.steps)], s.opts.later...)
+	newest := int64(len(steps))
 	if format > newest {
 		return fmt.Errorf("%w: format %d, this one knows %d", store.ErrNewerFormat, format, newest)
 	}
 	for ; format < newest; format++ {
-		for _, text := range s.dialect.steps[format] {
+		for _, text := range steps[format] {
 			if _, err := s.bulk.ExecContext(ctx, text); err != nil {
 				return fmt.Errorf("making format %d: %w", format+1, err)
 			}

@@ -27,6 +27,7 @@ func openFile(t *testing.T, path string) *Store {
 }
 
 func TestSQLite(t *testing.T) {
+	t.Parallel()
 	paths := map[*testing.T]string{}
 	path := func(t *testing.T) string {
 		if paths[t] == "" {
@@ -39,7 +40,7 @@ func TestSQLite(t *testing.T) {
 	t.Run("Damaged", func(t *testing.T) { damaged(t, func() *Store { return openFile(t, path(t)) }) })
 	t.Run("Sweep", func(t *testing.T) { swept(t, func() *Store { return openFile(t, path(t)) }) })
 	t.Run("Format", func(t *testing.T) {
-		formats(t, func() (*Store, error) { return OpenSQLite(path(t), Options{}) }, &sqlite)
+		formats(t, func(o Options) (*Store, error) { return OpenSQLite(path(t), o) })
 	})
 	t.Run("Large", func(t *testing.T) { large(t, openFile(t, path(t)), 8<<20) })
 	t.Run("InUse", func(t *testing.T) {
@@ -242,18 +243,15 @@ func swept(t *testing.T, open func() *Store) {
 }
 
 // formats: an older format is migrated, a newer one refused and left alone.
-func formats(t *testing.T, open func() (*Store, error), d *dialect) {
-	s, err := open()
+func formats(t *testing.T, open func(Options) (*Store, error)) {
+	s, err := open(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := s.dialect.steps
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	d.steps = append(name[:len(name):len(name)], []string{"ALTER TABLE sessions ADD COLUMN later INTEGER"})
-	s, err = open()
-	d.steps = name
+	s, err = open(Options{later: [][]string{{"ALTER TABLE sessions ADD COLUMN later INTEGER"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +262,7 @@ func formats(t *testing.T, open func() (*Store, error), d *dialect) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = open(); err == nil {
+	if s, err = open(Options{}); err == nil {
 		s.Close()
 	}
 	if !errors.Is(err, store.ErrNewerFormat) || !strings.Contains(err.Error(), "format 2, this one knows 1") {
