@@ -29,7 +29,7 @@ func (l *loop) fanOut(p *publication, subs []router.Subscriber) {
 // sendToMember delivers p to one member of a shared subscription.
 func (l *loop) sendToMember(p *publication, m *router.Member) {
 	if p.qos > 0 && l.b.durable != nil {
-		l.keepFor(p, &m.Subscriber, true)
+		l.keepOne(p, &m.Subscriber, true)
 	}
 	if m.Loop == l.id {
 		l.deliverOne(p, &m.Subscriber, m, false)
@@ -102,7 +102,7 @@ func (l *loop) deliverOne(p *publication, s *router.Subscriber, origin *router.M
 		if changed != nil {
 			l.unkeep(cl, p)
 			if cl.stored != 0 {
-				l.keepFor(changed, s, origin != nil)
+				l.keepOne(changed, s, origin != nil)
 			}
 			l.deliverAs(cl, changed, s, origin, qos, retain)
 			l.done(changed)
@@ -156,7 +156,7 @@ func (l *loop) deliverQoS0(cl *client, p *publication, s *router.Subscriber, ret
 func (l *loop) offer(cl *client, o session.Outbound) {
 	c := cl.conn
 	if cl.stored != 0 {
-		o.Stored = o.Message.Stored
+		o.Stored, o.Own = o.Message.Stored, o.Message.Own || o.Shared()
 	}
 	if c != nil && c.ext != nil && c.tooLarge(o) {
 		l.finish(cl, &o)

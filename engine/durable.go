@@ -325,8 +325,12 @@ func (l *loop) publisherConn(p *publication) *conn {
 }
 
 // keep writes p and its deliveries to durable sessions, wherever they are. It
-// reports whether p may be taken.
+// reports whether p may be taken. The first is written when it is known whether
+// there are more.
 func (l *loop) keep(p *publication, r *router.Route) bool {
+	var first router.Subscriber
+	var only store.SessionID // of first, which is not written yet
+	many := false
 	for _, subs := range r.Loops {
 		for i := range subs {
 			s := &subs[i]
@@ -337,38 +341,65 @@ func (l *loop) keep(p *publication, r *router.Route) bool {
 				}
 				s = &own
 			}
-			if !l.keepFor(p, s, false) {
+			id := l.survives(p, s)
+			switch {
+			case id == 0:
+			case l.refusing():
 				return false
+			case only == 0:
+				first, only = *s, id
+			default:
+				if !many {
+					many = true
+					l.keepFor(p, &first, only, false, false)
+				}
+				l.keepFor(p, s, id, false, false)
 			}
 		}
+	}
+	if only != 0 && !many {
+		l.keepFor(p, &first, only, true, false)
 	}
 	return true
 }
 
-// keepFor writes p's delivery by s, which may be a member of a shared
-// subscription, if that is one that must survive.
-func (l *loop) keepFor(p *publication, s *router.Subscriber, shared bool) bool {
-	qos := min(p.qos, s.QoS)
-	if qos == 0 {
-		return true
+// survives is the session for which p's delivery by s must survive; 0: none.
+func (l *loop) survives(p *publication, s *router.Subscriber) store.SessionID {
+	if p.qos == 0 || s.QoS == 0 {
+		return 0
 	}
-	id := l.b.durable.named(s.Ref)
-	if id == 0 {
-		return true
+	return l.b.durable.named(s.Ref)
+}
+
+// keepOne writes p's delivery by s, of a shared subscription or for one client
+// alone, if it must survive.
+func (l *loop) keepOne(p *publication, s *router.Subscriber, shared bool) {
+	if id := l.survives(p, s); id != 0 && !l.refusing() {
+		l.keepFor(p, s, id, true, shared)
 	}
-	if l.refusing() {
-		return false
-	}
+}
+
+// keepFor writes p's delivery by s, whose session is id: own, with its message.
+func (l *loop) keepFor(p *publication, s *router.Subscriber, id store.SessionID, own, shared bool) {
 	m := l.own(p)
 	b := l.change(l.publisherConn(p))
-	if m.Stored == 0 {
+	switch {
+	case m.Stored != 0:
+	case own:
+		m.Stored, m.Own = l.b.durable.draw(), !shared
+	default:
 		m.Stored = l.b.durable.draw()
 		l.putMessage(b, m)
 	}
 	l.ids = s.AppendIDs(l.ids[:0])
-	b.Deliver(id, store.Position(m.Stored), &store.Delivery{Message: store.MessageID(m.Stored), QoS: qos,
-		Retain: p.retain && s.Flags&router.RetainAsPublished != 0, IDs: l.ids, Shared: shared, Size: uint32(m.Length())})
-	return true
+	d := store.Delivery{Message: store.MessageID(m.Stored), QoS: min(p.qos, s.QoS), Retain: p.retain && s.Flags&router.RetainAsPublished != 0,
+		IDs: l.ids, Shared: shared, Own: own, Size: uint32(m.Length())}
+	if !own {
+		b.Deliver(id, store.Position(m.Stored), &d)
+		return
+	}
+	r := l.record(m)
+	b.DeliverOwn(id, store.Position(m.Stored), &d, &r)
 }
 
 func (l *loop) putMessage(b *store.Batch, m *message.Message) {
@@ -384,7 +415,7 @@ func (l *loop) record(m *message.Message) store.Message {
 // unkeep ends a delivery that does not reach its session's queue.
 func (l *loop) unkeep(cl *client, p *publication) {
 	if cl.stored != 0 && p.msg != nil && p.msg.Stored != 0 {
-		l.change(nil).Finish(cl.stored, store.Position(p.msg.Stored), store.MessageID(p.msg.Stored))
+		l.change(nil).Finish(cl.stored, store.Position(p.msg.Stored), store.MessageID(p.msg.Stored), p.msg.Own)
 	}
 }
 
@@ -397,7 +428,7 @@ func (l *loop) finish(cl *client, o *session.Outbound) {
 	if o.Message == nil {
 		m = 0
 	}
-	l.change(nil).Finish(cl.stored, store.Position(o.Stored), m)
+	l.change(nil).Finish(cl.stored, store.Position(o.Stored), m, o.Own)
 }
 
 // progress writes that o was sent as packet id, or got its PUBREC.
@@ -405,13 +436,12 @@ func (l *loop) progress(cl *client, o *session.Outbound, id uint16, s store.Stat
 	if cl.stored == 0 || o.Stored == 0 {
 		return
 	}
-	d := store.Delivery{Message: store.MessageID(o.Stored), QoS: o.QoS, Retain: o.Retain, State: s, PacketID: id, IDs: o.IDs()}
+	d := store.Delivery{Message: store.MessageID(o.Stored), QoS: o.QoS, Retain: o.Retain, Own: o.Own, State: s, PacketID: id, IDs: o.IDs()}
 	release := store.MessageID(0)
 	if s == store.AwaitPubcomp {
 		release, d.Message, d.IDs = d.Message, 0, nil
 	}
-	at := store.Position(o.Stored)
-	l.change(cl.conn).Advance(cl.stored, at, at, &d, release)
+	l.change(cl.conn).Advance(cl.stored, store.Position(o.Stored), &d, release)
 }
 
 // sending is the state of a delivery whose PUBLISH is sent.
@@ -427,11 +457,10 @@ func (l *loop) keepReplay(cl *client, m *message.Message, o *session.Outbound) {
 	if l.b.durable == nil || cl.stored == 0 || o.QoS == 0 {
 		return
 	}
-	o.Stored = l.b.durable.draw()
-	b, r := l.change(nil), l.record(m)
-	b.PutMessage(store.MessageID(o.Stored), &r)
-	b.Deliver(cl.stored, store.Position(o.Stored), &store.Delivery{Message: store.MessageID(o.Stored), QoS: o.QoS,
-		Retain: true, IDs: o.IDs(), Size: uint32(m.Length())})
+	o.Stored, o.Own = l.b.durable.draw(), true
+	r := l.record(m)
+	l.change(nil).DeliverOwn(cl.stored, store.Position(o.Stored), &store.Delivery{Message: store.MessageID(o.Stored), QoS: o.QoS,
+		Retain: true, IDs: o.IDs(), Own: true, Size: uint32(m.Length())}, &r)
 }
 
 // keepSession writes cl's own record, and makes a session durable that is to

@@ -121,7 +121,7 @@ func (ld *loader) Session(id store.SessionID, s *store.Loaded) {
 	}
 	for j := range s.InFlight {
 		f := &s.InFlight[j]
-		o := session.Outbound{QoS: f.Delivery.QoS, Retain: f.Delivery.Retain, Stored: uint64(f.Position)}
+		o := session.Outbound{QoS: f.Delivery.QoS, Retain: f.Delivery.Retain, Stored: uint64(f.Position), Own: f.Delivery.Own}
 		if len(f.Delivery.IDs) > 0 {
 			o.Extra = &session.Extra{IDs: f.Delivery.IDs}
 		}

@@ -406,7 +406,7 @@ func (c *copier) Session(id store.SessionID, s *store.Loaded) {
 		if f.Delivery.Message == 0 { // its Deliver had one
 			c.b.PutMessage(store.MessageID(f.Position), &f.Message)
 			c.b.Deliver(id, f.Position, &store.Delivery{Message: store.MessageID(f.Position), QoS: f.Delivery.QoS})
-			c.b.Advance(id, f.Position, f.Position, &f.Delivery, store.MessageID(f.Position))
+			c.b.Advance(id, f.Position, &f.Delivery, store.MessageID(f.Position))
 			continue
 		}
 		c.b.PutMessage(f.Delivery.Message, &f.Message)

@@ -174,8 +174,8 @@ func (d *durable) readPiece(id store.SessionID, after, horizon uint64) farPiece 
 		if e.Shared && uint64(at) >= d.first { // of this process's time, and so in memory
 			return true
 		}
-		o := session.Outbound{Message: d.message(m), QoS: e.QoS, Retain: e.Retain, Stored: uint64(at)}
-		o.Message.Stored = uint64(e.Message)
+		o := session.Outbound{Message: d.message(m), QoS: e.QoS, Retain: e.Retain, Stored: uint64(at), Own: e.Own}
+		o.Message.Stored, o.Message.Own = uint64(e.Message), e.Own
 		if len(e.IDs) > 0 {
 			o.Extra = &session.Extra{IDs: e.IDs}
 		}

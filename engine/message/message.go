@@ -24,6 +24,7 @@ type Message struct {
 	Publisher  string           // client identifier of who published it; "" for the broker's own
 
 	Stored uint64 // identifier in the store; 0 not there. Set by the loop that publishes, before anybody else has it
+	Own    bool   // with Stored: kept with its one delivery
 
 	class uint8        // size class of buf; unpooled for those that live long
 	refs  atomic.Int32 // any goroutine; 0 means recycled
@@ -45,7 +46,7 @@ func fill(m *Message, topic, payload []byte, props codec.Properties) *Message {
 	m.buf = b
 	t, p := len(topic), len(topic)+len(props)
 	m.Topic, m.Properties, m.Payload = b[:t:t], codec.Properties(b[t:p:p]), b[p:]
-	m.Stored = 0
+	m.Stored, m.Own = 0, false
 	m.refs.Store(1)
 	return m
 }

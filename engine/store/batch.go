@@ -15,6 +15,7 @@ const (
 	Forget
 	PutMessage
 	Deliver
+	DeliverOwn
 	Advance
 	Finish
 	PutRetained
@@ -26,11 +27,11 @@ const (
 type Op struct {
 	Kind    Kind
 	Session SessionID // all but messages and retained ones
-	Message MessageID // PutMessage, Deliver; Advance, Finish: the one released, 0 none
-	At      Position  // Deliver, Finish; Advance: where it goes
-	From    Position  // Advance: where it was
+	Message MessageID // PutMessage, Deliver, DeliverOwn; Advance, Finish: the one released, 0 none
+	At      Position  // Deliver, DeliverOwn, Advance, Finish
+	Own     bool      // Advance, Finish: by DeliverOwn
 	Packet  uint16    // Receive, Forget
-	Name    []byte    // filter or topic name
+	Name    []byte    // filter or topic name; DeliverOwn: the message, encoded
 	Value   []byte    // encoded record
 }
 
@@ -44,6 +45,7 @@ type Batch struct {
 	buf     []byte
 	scratch []byte
 	n       int
+	looks   bool
 }
 
 // Len is the number of changes; Size their bytes.
@@ -52,12 +54,16 @@ func (b *Batch) Len() int { return b.n }
 // Size is the number of bytes the changes take.
 func (b *Batch) Size() int { return len(b.buf) }
 
+// Looks reports whether the batch has changes other than those of deliveries
+// with a message of their own that depend on what is there.
+func (b *Batch) Looks() bool { return b.looks }
+
 // Reset empties the batch and keeps its memory, up to 1 MiB.
 func (b *Batch) Reset() {
 	if cap(b.buf) > 1<<20 {
 		b.buf = nil
 	}
-	b.buf, b.n = b.buf[:0], 0
+	b.buf, b.n, b.looks = b.buf[:0], 0, false
 }
 
 // PutSession writes a session's own record, new or changed.
@@ -103,18 +109,27 @@ func (b *Batch) Deliver(id SessionID, at Position, d *Delivery) {
 	b.add(Op{Kind: Deliver, Session: id, At: at, Message: d.Message, Value: b.scratch})
 }
 
-// Advance moves a delivery from one position to another, which may be the same,
-// and to another state: when it is sent, and at PUBREC, where release names its
-// message; otherwise release is 0.
-func (b *Batch) Advance(id SessionID, from, to Position, d *Delivery, release MessageID) {
+// DeliverOwn begins the delivery of a message that no other delivery will refer
+// to: as PutMessage and Deliver, and cheaper. Advance and Finish say it again,
+// with d.Own and own.
+func (b *Batch) DeliverOwn(id SessionID, at Position, d *Delivery, m *Message) {
 	b.scratch = d.append(b.scratch[:0])
-	b.add(Op{Kind: Advance, Session: id, From: from, At: to, Message: release, Value: b.scratch})
+	n := len(b.scratch)
+	b.scratch = m.append(b.scratch)
+	b.add(Op{Kind: DeliverOwn, Session: id, At: at, Message: d.Message, Value: b.scratch[:n], Name: b.scratch[n:]})
+}
+
+// Advance brings a delivery to another state: when it is sent, and at PUBREC,
+// where release names its message; otherwise release is 0.
+func (b *Batch) Advance(id SessionID, at Position, d *Delivery, release MessageID) {
+	b.scratch = d.append(b.scratch[:0])
+	b.add(Op{Kind: Advance, Session: id, At: at, Message: release, Own: d.Own, Value: b.scratch})
 }
 
 // Finish ends a delivery: acknowledged, dropped or expired. release is its
 // message, 0 after PUBREC.
-func (b *Batch) Finish(id SessionID, at Position, release MessageID) {
-	b.add(Op{Kind: Finish, Session: id, At: at, Message: release})
+func (b *Batch) Finish(id SessionID, at Position, release MessageID, own bool) {
+	b.add(Op{Kind: Finish, Session: id, At: at, Message: release, Own: own})
 }
 
 // PutRetained writes the retained message of m.Topic.
@@ -130,11 +145,17 @@ func (b *Batch) DeleteRetained(topicName []byte) {
 
 // add appends the op in full: few fields are long, and one layout has no gaps.
 func (b *Batch) add(o Op) {
+	switch o.Kind {
+	case PutMessage, Deliver, DeleteSession:
+		b.looks = true
+	case Advance, Finish:
+		b.looks = b.looks || !o.Own
+	}
 	buf := append(b.buf, byte(o.Kind))
 	buf = binary.AppendUvarint(buf, uint64(o.Session))
 	buf = binary.AppendUvarint(buf, uint64(o.Message))
 	buf = binary.AppendUvarint(buf, uint64(o.At))
-	buf = binary.AppendUvarint(buf, uint64(o.From))
+	buf = append(buf, flag(o.Own, 1))
 	buf = binary.AppendUvarint(buf, uint64(o.Packet))
 	buf = appendString(buf, o.Name)
 	b.buf = appendString(buf, o.Value)
@@ -147,7 +168,7 @@ func (b *Batch) Each(f func(*Op) error) error {
 	var o Op
 	for range b.n {
 		o = Op{Kind: Kind(d.byte()), Session: SessionID(d.uvarint()), Message: MessageID(d.uvarint()),
-			At: Position(d.uvarint()), From: Position(d.uvarint()), Packet: uint16(d.uvarint()),
+			At: Position(d.uvarint()), Own: d.byte() != 0, Packet: uint16(d.uvarint()),
 			Name: d.bytes(), Value: d.bytes()}
 		if d.bad {
 			panic("store: a batch was changed while it was the store's")

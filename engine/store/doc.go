@@ -18,6 +18,10 @@
 // is taken, and a Finish or Advance of a delivery that is not there, do nothing:
 // one that is finished twice takes nobody else's reference.
 //
+// Most messages go to one durable session. DeliverOwn keeps such a message with
+// its delivery, so that a store need neither count nor look: whoever calls it
+// knows that the position is free, and calls Advance for deliveries that are there.
+//
 // # Order and ownership
 //
 //   - A [Batch] is atomic: all of it survives, or nothing.
@@ -35,9 +39,9 @@
 //     identifier has a new one. What arrives for a session that an earlier
 //     batch deleted is dropped and takes no reference, so deletion needs no
 //     fence between loops.
-//   - Deliveries of a session are read in the order of their positions. Advance
-//     moves one to a new position when it is sent: deliveries in flight are in
-//     the order of sending, as they are to be sent again [MQTT-4.6.0-1].
+//   - Deliveries of a session are read in the order of their positions, those in
+//     flight too: of each publisher that is the order of sending, in which they
+//     are to be sent again [MQTT-4.6.0-1].
 //
 // # Rules for the engine
 //

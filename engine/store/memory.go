@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -102,6 +103,12 @@ func (s *Memory) finish() {
 func (s *Memory) apply(o *Op) error {
 	s.last = max(s.last, uint64(o.Session), uint64(o.Message), uint64(o.At))
 	switch o.Kind {
+	case DeliverOwn:
+		m := *o
+		m.Kind, m.Value = PutMessage, o.Name
+		d := *o
+		d.Kind = Deliver
+		return errors.Join(s.apply(&m), s.apply(&d))
 	case PutMessage:
 		if s.messages[o.Message] == nil {
 			s.messages[o.Message] = &counted{record: slices.Clone(o.Value)}
@@ -148,17 +155,12 @@ func (s *Memory) applyTo(k *kept, o *Op) error {
 		if err != nil {
 			return err
 		}
-		at := o.At
-		if o.Kind == Advance {
-			at = o.From
-		}
-		if _, had := k.sends[at]; had != (o.Kind == Advance) {
+		if _, had := k.sends[o.At]; had != (o.Kind == Advance) {
 			return nil
 		}
 		if o.Kind == Deliver {
 			s.count(o.Message, 1)
 		} else {
-			delete(k.sends, o.From)
 			s.count(o.Message, -1)
 		}
 		k.sends[o.At] = d

@@ -76,6 +76,7 @@ type Delivery struct {
 	QoS      codec.QoS // 1 or 2
 	Retain   bool      // RETAIN flag of the delivery
 	Shared   bool      // by a shared subscription
+	Own      bool      // by DeliverOwn
 	Size     uint32    // bytes of the message's topic, properties and payload
 	State    State
 	PacketID uint16   // 0 while Queued
@@ -151,7 +152,7 @@ func (d *decoder) message() Message {
 }
 
 func (e *Delivery) append(b []byte) []byte {
-	b = append(b, recordVersion, byte(e.QoS)|flag(e.Retain, 4)|byte(e.State)<<3|flag(e.Shared, 1<<5))
+	b = append(b, recordVersion, byte(e.QoS)|flag(e.Retain, 4)|byte(e.State)<<3|flag(e.Shared, 1<<5)|flag(e.Own, 1<<6))
 	b = binary.AppendUvarint(b, uint64(e.Message))
 	b = binary.AppendUvarint(b, uint64(e.PacketID))
 	b = binary.AppendUvarint(b, uint64(len(e.IDs)))
@@ -165,7 +166,7 @@ func (e *Delivery) append(b []byte) []byte {
 func DecodeDelivery(b []byte) (Delivery, error) {
 	d := decode(b, "delivery")
 	f := d.byte()
-	e := Delivery{QoS: codec.QoS(f & 3), Retain: f&4 != 0, State: State(f >> 3 & 3), Shared: f&(1<<5) != 0,
+	e := Delivery{QoS: codec.QoS(f & 3), Retain: f&4 != 0, State: State(f >> 3 & 3), Shared: f&(1<<5) != 0, Own: f&(1<<6) != 0,
 		Message: MessageID(d.uvarint()), PacketID: uint16(d.bounded(0xFFFF))}
 	if n := d.bounded(uint64(len(d.rest))); n > 0 { // each takes a byte at least
 		e.IDs = make([]uint32, n)
@@ -176,7 +177,7 @@ func DecodeDelivery(b []byte) (Delivery, error) {
 	if len(d.rest) > 0 { // records of format 1 end here
 		e.Size = d.uint32()
 	}
-	if f >= 1<<6 || e.QoS == 0 || e.QoS > 2 || e.State > AwaitPubcomp || (e.PacketID == 0) != (e.State == Queued) ||
+	if f >= 1<<7 || e.QoS == 0 || e.QoS > 2 || e.State > AwaitPubcomp || (e.PacketID == 0) != (e.State == Queued) ||
 		(e.Message == 0) != (e.State == AwaitPubcomp) {
 		d.fail()
 	}

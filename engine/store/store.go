@@ -73,7 +73,7 @@ type Loaded struct {
 	Session
 	Subscriptions []Subscription
 	Received      []uint16   // QoS 2 packet identifiers of the client's
-	InFlight      []InFlight // in the order of sending
+	InFlight      []InFlight // in the order of positions
 }
 
 // An Extent says how much is queued, without its messages.

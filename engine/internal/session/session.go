@@ -31,6 +31,7 @@ type Outbound struct {
 	Stored  uint64           // the engine's: where the store has it, 0 nowhere
 	QoS     codec.QoS        // at which it is delivered: 1 or 2
 	Retain  bool             // RETAIN flag of the delivery
+	Own     bool             // the engine's: the store has the message for this delivery alone
 
 	counted bool // in the window: its PUBLISH was sent on this connection and takes one of the quota
 }

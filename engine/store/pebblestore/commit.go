@@ -15,6 +15,7 @@ import (
 type group struct {
 	batch *pebble.Batch
 	key   []byte
+	sent  []byte
 	value []byte
 	refs  map[store.MessageID]int64  // differences, of this group
 	put   map[store.MessageID][]byte // records, borrowed from the batches
@@ -160,7 +161,7 @@ func (s *Store) fail(err error) {
 // write makes commits durable together.
 func (s *Store) write(commits []commit) error {
 	g := &s.group
-	g.batch = s.db.NewIndexedBatch()
+	g.batch = s.newBatch(commits)
 	defer func() {
 		clear(g.refs)
 		clear(g.put)
@@ -179,6 +180,16 @@ func (s *Store) write(commits []commit) error {
 		return err
 	}
 	return s.apply(g.batch, level)
+}
+
+// newBatch makes a batch that can be read, where that is needed.
+func (s *Store) newBatch(commits []commit) *pebble.Batch {
+	for _, c := range commits {
+		if c.b.Looks() {
+			return s.db.NewIndexedBatch()
+		}
+	}
+	return s.db.NewBatch()
 }
 
 func (s *Store) apply(b *pebble.Batch, level *pebble.WriteOptions) (err error) {
@@ -228,65 +239,84 @@ func (s *Store) add(o *store.Op) error {
 	}
 }
 
-// deliver translates the changes of deliveries.
+// deliver translates the changes of deliveries. Those with a message of their
+// own are written without a look: who makes them knows that they are there.
 func (g *group) deliver(o *store.Op) error {
+	queued, sent := appendQueued(g.key[:0], o.Session, o.At), appendInFlight(g.sent[:0], o.Session, o.At)
+	g.key, g.sent = queued, sent
 	switch o.Kind {
+	case store.DeliverOwn:
+		g.value = appendOwn(g.value[:0], o.Value, o.Name)
+		return g.begin(queued, sent, g.value, o.Value)
 	case store.Deliver:
-		if had, err := g.has(o.Session, o.At); had || err != nil {
-			return err
-		}
-		g.refs[o.Message]++
-		return g.place(o)
-	case store.Advance, store.Finish:
-		at := o.At
-		if o.Kind == store.Advance {
-			at = o.From
-		}
-		if had, err := g.has(o.Session, at); !had || err != nil {
+		if had, _, err := g.has(queued, sent); had || err != nil {
 			return err
 		}
 		if o.Message != 0 {
-			g.refs[o.Message]--
+			g.refs[o.Message]++
 		}
-		// Where it was is not told: one of these two is no more than a mark.
-		if err := g.batch.Delete(appendQueued(g.key[:0], o.Session, at), nil); err != nil {
-			return err
+		return g.begin(queued, sent, o.Value, o.Value)
+	case store.Advance, store.Finish:
+		if !o.Own && (o.Kind == store.Advance || o.Message != 0) {
+			had, own, err := g.has(queued, sent)
+			if !had || err != nil {
+				return err
+			}
+			if o.Message != 0 && !own {
+				g.refs[o.Message]--
+			}
 		}
-		if err := g.batch.Delete(appendInFlight(g.key[:0], o.Session, at), nil); err != nil || o.Kind == store.Finish {
-			return err
-		}
-		return g.place(o)
+		return g.move(o, queued, sent)
 	default:
 		return fmt.Errorf("unknown change %d", o.Kind)
 	}
 }
 
-// has reports whether a delivery is there, or was made by this group.
-func (g *group) has(id store.SessionID, at store.Position) (bool, error) {
-	for _, key := range [2][]byte{appendQueued(nil, id, at), appendInFlight(nil, id, at)} {
-		_, closer, err := g.batch.Get(key)
-		switch {
-		case err == nil:
-			return true, closer.Close()
-		case !errors.Is(err, pebble.ErrNotFound):
-			return false, err
-		}
-	}
-	return false, nil
-}
-
-// place writes a delivery where its state belongs.
-func (g *group) place(o *store.Op) error {
-	d, err := store.DecodeDelivery(o.Value)
+// begin writes a delivery, which may be in flight already.
+func (g *group) begin(queued, sent, value, record []byte) error {
+	d, err := store.DecodeDelivery(record)
 	if err != nil {
 		return err
 	}
-	if d.State == store.Queued {
-		g.key = appendQueued(g.key[:0], o.Session, o.At)
-	} else {
-		g.key = appendInFlight(g.key[:0], o.Session, o.At)
+	if d.State != store.AwaitPubcomp {
+		if err := g.batch.Set(queued, value, nil); err != nil {
+			return err
+		}
 	}
-	return g.batch.Set(g.key, o.Value, nil)
+	if d.State == store.Queued {
+		return nil
+	}
+	return g.batch.Set(sent, record, nil)
+}
+
+// move writes the mark of a delivery that was sent, beside the delivery while
+// its message is needed; and deletes what is not needed any more.
+func (g *group) move(o *store.Op, queued, sent []byte) error {
+	if o.Kind == store.Finish || o.Message != 0 {
+		if err := g.batch.Delete(queued, nil); err != nil {
+			return err
+		}
+	}
+	if o.Kind == store.Finish {
+		return g.batch.Delete(sent, nil)
+	}
+	return g.batch.Set(sent, o.Value, nil)
+}
+
+// has reports whether a delivery is there, or was made by this group, and
+// whether it has a message of its own.
+func (g *group) has(queued, sent []byte) (had, own bool, err error) {
+	for _, key := range [2][]byte{queued, sent} {
+		value, closer, err := g.batch.Get(key)
+		switch {
+		case err == nil:
+			own := isOwn(value)
+			return true, own, closer.Close()
+		case !errors.Is(err, pebble.ErrNotFound):
+			return false, false, err
+		}
+	}
+	return false, false, nil
 }
 
 func (g *group) isDead(id store.SessionID) bool {
@@ -356,17 +386,17 @@ func (s *Store) deleteSession(id store.SessionID) error {
 	}
 	g.batch = s.db.NewIndexedBatch()
 	g.dead[id] = struct{}{}
-	for _, prefix := range [][]byte{appendQueue(nil, id), append(appendSession(nil, id), partInFlight)} {
-		err := s.each(prefix, func(_, value []byte) error {
-			d, err := store.DecodeDelivery(value)
-			if err == nil && d.Message != 0 {
-				g.refs[d.Message]--
-			}
-			return nil // damaged: gone all the same
-		})
-		if err != nil {
-			return err
+	if err := s.each(appendQueue(nil, id), func(_, value []byte) error {
+		if isOwn(value) {
+			return nil
 		}
+		d, err := store.DecodeDelivery(value)
+		if err == nil && d.Message != 0 {
+			g.refs[d.Message]--
+		}
+		return nil // damaged: gone all the same
+	}); err != nil {
+		return err
 	}
 	for _, prefix := range [][]byte{appendQueue(nil, id), appendSession(nil, id)} {
 		if err := g.batch.DeleteRange(prefix, after(prefix), nil); err != nil {

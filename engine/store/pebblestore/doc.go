@@ -12,8 +12,8 @@
 //	s hash session 0            Session
 //	s hash session 1 filter     Subscription
 //	s hash session 2 packet     QoS 2 identifier received, no value
-//	s hash session 3 position   Delivery in flight
-//	q session position          Delivery queued
+//	s hash session 3 position   Delivery in flight: its state; the one at q stays until PUBREC or PUBACK
+//	q session position          Delivery, or 0xFF length Delivery Message where no other refers to it
 //	p message                   Message
 //	c message                   number of its deliveries
 //	r hash topic                retained Message
@@ -22,9 +22,10 @@
 //
 // # Design
 //
-// One goroutine commits: what came in while it synced is the next group. It
-// alone changes counts of messages, one read and one write to a message and
-// group, and a look at each delivery that is begun, moved or finished. Merging instead of reading was built first: an
+// One goroutine commits: what came in while it synced is the next group. Deliveries
+// with a message of their own are written and deleted without a look; the message is
+// written once. It alone changes the counts of other messages: one read and one write to a message
+// and group, and a look at each delivery that is begun, moved or finished. Merging instead of reading was built first: an
 // operand per change, and a DeletableValueMerger that drops a message at 0. In
 // v2.1.7 a compaction panics where such a merge meets a Set that an earlier
 // compaction made of its base ("compaction iterator has skip=true").

@@ -59,6 +59,31 @@ func appendReceived(b []byte, id store.SessionID, packet uint16) []byte {
 	return binary.BigEndian.AppendUint16(append(appendSession(b, id), partReceived), packet)
 }
 
+// ownMark begins the value of a queued delivery that has its message with it;
+// other values are records, which begin with their version.
+const ownMark = 0xFF
+
+func isOwn(value []byte) bool { return len(value) > 0 && value[0] == ownMark }
+
+// appendOwn puts delivery and message, both encoded, together.
+func appendOwn(b, delivery, message []byte) []byte {
+	b = binary.AppendUvarint(append(b, ownMark), uint64(len(delivery)))
+	return append(append(b, delivery...), message...)
+}
+
+// splitOwn is its opposite; message is nil for another value.
+func splitOwn(value []byte) (delivery, message []byte, err error) {
+	if !isOwn(value) {
+		return value, nil, nil
+	}
+	n, size := binary.Uvarint(value[1:])
+	if size <= 0 || n >= uint64(len(value)-1-size) {
+		return nil, nil, store.ErrRecord
+	}
+	at := 1 + size + int(n)
+	return value[1+size : at], value[at:], nil
+}
+
 func appendMessage(b []byte, id store.MessageID) []byte {
 	return binary.BigEndian.AppendUint64(append(b, 'p'), uint64(id))
 }

@@ -35,7 +35,8 @@ func (s *Store) between(lower, upper []byte, f func(key, value []byte) error) er
 }
 
 // Load implements store.Store: the parts of a byte's hash, as many at once as
-// there are processors, and the queues beside them.
+// there are processors, and the queues afterwards, since what is in flight is
+// not counted.
 func (s *Store) Load(ctx context.Context, l store.Loader) error {
 	s.using.RLock()
 	defer s.using.RUnlock()
@@ -49,12 +50,12 @@ func (s *Store) Load(ctx context.Context, l store.Loader) error {
 	close(parts)
 	var wait sync.WaitGroup
 	workers := runtime.GOMAXPROCS(0)
-	errs := make([]error, workers+1)
-	wait.Go(func() { errs[workers] = s.loadQueues(ctx, l) })
+	errs := make([]error, workers)
+	var sent inFlight
 	for w := range workers {
 		wait.Go(func() {
 			for i := range parts {
-				if err := errors.Join(ctx.Err(), s.loadSessions(byte(i), l), s.loadRetained(byte(i), l)); err != nil {
+				if err := errors.Join(ctx.Err(), s.loadSessions(byte(i), l, &sent), s.loadRetained(byte(i), l)); err != nil {
 					errs[w] = err
 					return
 				}
@@ -62,11 +63,27 @@ func (s *Store) Load(ctx context.Context, l store.Loader) error {
 		})
 	}
 	wait.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.loadQueues(ctx, l, &sent))...)
+}
+
+// inFlight is the keys, as of queued deliveries, of what was sent.
+type inFlight struct {
+	mu   sync.Mutex
+	keys map[[queueKey]byte]struct{}
+}
+
+func (f *inFlight) add(id store.SessionID, at []byte) {
+	key := [queueKey]byte(append(appendQueue(nil, id), at...))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.keys == nil {
+		f.keys = map[[queueKey]byte]struct{}{}
+	}
+	f.keys[key] = struct{}{}
 }
 
 // loadQueues measures the queues, which are read when they are wanted.
-func (s *Store) loadQueues(ctx context.Context, l store.Loader) error {
+func (s *Store) loadQueues(ctx context.Context, l store.Loader, sent *inFlight) error {
 	var (
 		id store.SessionID
 		q  store.Extent
@@ -82,9 +99,16 @@ func (s *Store) loadQueues(ctx context.Context, l store.Loader) error {
 		if n++; n%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		d, err := store.DecodeDelivery(value)
+		record, _, err := splitOwn(value)
+		var d store.Delivery
+		if err == nil {
+			d, err = store.DecodeDelivery(record)
+		}
 		if err != nil || len(key) != queueKey {
 			l.Damaged(fmt.Sprintf("queued delivery %x", key), errors.Join(err, store.ErrRecord))
+			return nil
+		}
+		if _, is := sent.keys[[queueKey]byte(key)]; is {
 			return nil
 		}
 		if k := store.SessionID(binary.BigEndian.Uint64(key[1:])); k != id {
@@ -111,7 +135,7 @@ func (s *Store) loadRetained(part byte, l store.Loader) error {
 }
 
 // loadSessions collects what follows under one session's keys.
-func (s *Store) loadSessions(part byte, l store.Loader) error {
+func (s *Store) loadSessions(part byte, l store.Loader, sent *inFlight) error {
 	var (
 		id   store.SessionID
 		now  *store.Loaded
@@ -143,7 +167,10 @@ func (s *Store) loadSessions(part byte, l store.Loader) error {
 		if now == nil || k != id {
 			return nil // of a session that is damaged, or was deleted before this arrived
 		}
-		if err := s.loadPart(now, key[sessionPrefix], key[sessionPrefix+1:], value); err != nil {
+		if key[sessionPrefix] == partInFlight && len(key) == sessionPrefix+1+8 {
+			sent.add(id, key[sessionPrefix+1:])
+		}
+		if err := s.loadPart(id, now, key[sessionPrefix], key[sessionPrefix+1:], value); err != nil {
 			l.Damaged(fmt.Sprintf("session %d of %q, part %d", id, now.ClientID, key[sessionPrefix]), err)
 		}
 		return nil
@@ -152,7 +179,7 @@ func (s *Store) loadSessions(part byte, l store.Loader) error {
 	return err
 }
 
-func (s *Store) loadPart(to *store.Loaded, part byte, key, value []byte) error {
+func (s *Store) loadPart(id store.SessionID, to *store.Loaded, part byte, key, value []byte) error {
 	switch {
 	case part == partSubscription:
 		sub, err := store.DecodeSubscription(value)
@@ -169,7 +196,7 @@ func (s *Store) loadPart(to *store.Loaded, part byte, key, value []byte) error {
 		}
 		f := store.InFlight{Position: store.Position(binary.BigEndian.Uint64(key)), Delivery: d}
 		if d.Message != 0 {
-			m, err := s.message(d.Message)
+			m, err := s.messageOf(id, f.Position, d.Message)
 			if err != nil {
 				return err
 			}
@@ -180,6 +207,26 @@ func (s *Store) loadPart(to *store.Loaded, part byte, key, value []byte) error {
 		return store.ErrRecord
 	}
 	return nil
+}
+
+// messageOf reads the message of a delivery in flight, copied.
+func (s *Store) messageOf(id store.SessionID, at store.Position, m store.MessageID) (store.Message, error) {
+	value, closer, err := s.db.Get(appendQueued(nil, id, at))
+	switch {
+	case errors.Is(err, pebble.ErrNotFound): // format 1 had one record for both
+		return s.message(m)
+	case err != nil:
+		return store.Message{}, err
+	}
+	defer closer.Close()
+	_, own, err := splitOwn(value)
+	switch {
+	case err != nil:
+		return store.Message{}, err
+	case own == nil:
+		return s.message(m)
+	}
+	return store.DecodeMessage(bytes.Clone(own))
 }
 
 // message reads one, copied.
@@ -200,18 +247,39 @@ func (s *Store) ReadQueue(id store.SessionID, behind store.Position, f func(stor
 	if s.db == nil {
 		return store.ErrUnavailable
 	}
-	end := after(appendQueue(nil, id))
-	err := s.between(appendQueued(nil, id, behind+1), end, func(key, value []byte) error {
-		d, err := store.DecodeDelivery(value)
+	sent := map[store.Position]struct{}{}
+	err := s.each(append(appendSession(nil, id), partInFlight), func(key, _ []byte) error {
+		if at := key[sessionPrefix+1:]; len(at) == 8 {
+			sent[store.Position(binary.BigEndian.Uint64(at))] = struct{}{}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = s.between(appendQueued(nil, id, behind+1), after(appendQueue(nil, id)), func(key, value []byte) error {
+		at := store.Position(binary.BigEndian.Uint64(key[9:]))
+		if _, is := sent[at]; is {
+			return nil
+		}
+		record, own, err := splitOwn(value)
+		var d store.Delivery
 		var m store.Message
 		if err == nil {
+			d, err = store.DecodeDelivery(record)
+		}
+		switch {
+		case err != nil:
+		case own != nil:
+			m, err = store.DecodeMessage(own)
+		default:
 			m, err = s.message(d.Message)
 		}
 		if err != nil {
 			s.opts.Logger.Error("store: a queued message is damaged", "dir", s.dir, "session", uint64(id), "error", err)
 			return nil
 		}
-		if !f(store.Position(binary.BigEndian.Uint64(key[9:])), &d, &m) {
+		if !f(at, &d, &m) {
 			return errStop
 		}
 		return nil

@@ -137,6 +137,13 @@ func (c *changes) add(w *writer, o *store.Op) error {
 		c.subscriptions.set(filterOf{o.Session, string(o.Name)}, nil)
 	case store.Receive, store.Forget:
 		c.received.set(packetOf{o.Session, o.Packet}, o.Kind == store.Receive)
+	case store.DeliverOwn: // a row of messages as any other: people read them there
+		if m, had := c.messages.at(o.Message); !had {
+			m.record = o.Name
+		}
+		d := *o
+		d.Kind = store.Deliver
+		return c.deliver(w, &d)
 	case store.Deliver, store.Advance, store.Finish:
 		return c.deliver(w, o)
 	default:
@@ -155,12 +162,6 @@ func (c *changes) deliver(w *writer, o *store.Op) error {
 	}
 	if o.Message != 0 && o.Kind != store.Deliver {
 		c.released.at(o.Message)
-	}
-	if o.Kind == store.Advance && o.From != o.At {
-		if err := c.flush(w); err != nil {
-			return err
-		}
-		return w.exec(&changeDelivery, append([]any{int64(o.At)}, append(columns(&d), int64(o.Session), int64(o.From))...)...)
 	}
 	now, _ := c.deliveries.at(placeOf{o.Session, o.At})
 	switch {
@@ -340,7 +341,7 @@ func (c *changes) writeDelivery(w *writer, k placeOf, now *fate) error {
 		}
 		return w.exec(text, append(place, columns(&now.d)...)...)
 	case change:
-		return w.exec(&changeDelivery, append([]any{int64(k.at)}, append(columns(&now.d), place...)...)...)
+		return w.exec(&changeDelivery, append(columns(&now.d), place...)...)
 	case remove:
 		return w.exec(&deleteDelivery, place...)
 	default:

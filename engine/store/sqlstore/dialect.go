@@ -57,7 +57,7 @@ var (
 	putDelivery        = inserts("REPLACE INTO deliveries (session_id, position, "+deliveryColumns+")", 10)
 	deleteDelivery     = deletes("deliveries", "session_id = ? AND position = ?")
 	putMessage         = staying(inserts("INSERT INTO messages (id, "+messageColumns+")", 8))
-	changeDelivery     = statement{head: "UPDATE deliveries SET position = ?, message_id = ?, state = ?, qos = ?, retain = ?, packet_id = ?, " +
+	changeDelivery     = statement{head: "UPDATE deliveries SET message_id = ?, state = ?, qos = ?, retain = ?, packet_id = ?, " +
 		"subscription_ids = ?, shared = ?, size = ? WHERE session_id = ? AND position = ?"}
 )
 

@@ -96,7 +96,7 @@ func contents(t *testing.T, open func() *Store) {
 		WHERE subscription_ids = '7,8' AND topic = ? AND state = 0`, "a/β")
 	one("\x00\x01\xFF", "SELECT payload FROM retained WHERE topic = 'r'")
 	one("1", "SELECT COUNT(*) FROM messages")
-	mustCommit(t, s, func(b *store.Batch) { b.Finish(id, store.Position(m), m) })
+	mustCommit(t, s, func(b *store.Batch) { b.Finish(id, store.Position(m), m, false) })
 	one("1", "SELECT COUNT(*) FROM messages")
 	mustCommit(t, s, func(b *store.Batch) { b.DeleteSession(id + 1) })
 	one("0", "SELECT COUNT(*) FROM messages")

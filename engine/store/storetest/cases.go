@@ -44,35 +44,75 @@ func everything(t *testing.T, open func(t *testing.T) store.Store) {
 		fmt.Sprintf("session %d: queued at %d: message %d qos 1 retain true shared true size 70000 state 0 packet 0 ids [1 300]: %s", id, m, m, text))
 }
 
-// states: a delivery from queue to PUBCOMP; the packet identifier stays.
-func states(t *testing.T, open func(t *testing.T) store.Store) {
+// states: a delivery from queue to PUBCOMP, of a message of its own and of one
+// that others could have; the packet identifier stays.
+func states(t *testing.T, open func(t *testing.T) store.Store, own bool) {
 	s := open(t)
 	id, m := store.SessionID(s.First()), store.MessageID(s.First()+1)
-	at, sent := store.Position(m), store.Position(m+1)
+	at := store.Position(m)
 	begin := []string{fmt.Sprintf("session %d: c user  expiry 1 ends 0 will none", id), fmt.Sprintf("session %d: received []", id)}
 	flight := func(what string) []string {
-		return append(begin[:2:2], fmt.Sprintf("session %d: in flight 0 at %d: %s", id, sent, what))
+		return append(begin[:2:2], fmt.Sprintf("session %d: in flight 0 at %d: %s", id, at, what))
 	}
 	const text = "t=x  qos 2 retained false expires 0 from p"
 	commit(t, s, func(b *store.Batch) {
 		b.PutSession(id, &store.Session{ClientID: "c", Expiry: 1})
-		b.PutMessage(m, message("x"))
-		b.Deliver(id, at, &store.Delivery{Message: m, QoS: 2})
+		deliver(b, id, m, &store.Delivery{Message: m, QoS: 2, Own: own}, message("x"))
 	})
 	commit(t, s, func(b *store.Batch) {
-		b.Advance(id, at, sent, &store.Delivery{Message: m, QoS: 2, State: store.AwaitPubrec, PacketID: 9}, 0)
+		b.Advance(id, at, &store.Delivery{Message: m, QoS: 2, State: store.AwaitPubrec, PacketID: 9, Own: own}, 0)
 	})
 	s = reopen(t, s, open)
 	expect(t, s, flight(fmt.Sprintf("message %d qos 2 retain false shared false size 0 state 2 packet 9 ids []: %s", m, text))...)
 	commit(t, s, func(b *store.Batch) {
-		b.Advance(id, sent, sent, &store.Delivery{QoS: 2, State: store.AwaitPubcomp, PacketID: 9}, m)
+		b.Advance(id, at, &store.Delivery{QoS: 2, State: store.AwaitPubcomp, PacketID: 9, Own: own}, m)
 	})
 	s = reopen(t, s, open)
 	expect(t, s, flight("message 0 qos 2 retain false shared false size 0 state 3 packet 9 ids []: =  qos 0 retained false expires 0 from ")...)
-	commit(t, s, func(b *store.Batch) { b.Finish(id, sent, 0) })
+	commit(t, s, func(b *store.Batch) { b.Finish(id, at, 0, own) })
 	s = reopen(t, s, open)
 	defer s.Close()
 	expect(t, s, begin...)
+}
+
+// deliver begins a delivery as d.Own says.
+func deliver(b *store.Batch, id store.SessionID, m store.MessageID, d *store.Delivery, text *store.Message) {
+	if d.Own {
+		b.DeliverOwn(id, store.Position(m), d, text)
+		return
+	}
+	b.PutMessage(m, text)
+	b.Deliver(id, store.Position(m), d)
+}
+
+// inFlight: what was sent is not read with the queue, wherever it stands in it.
+func inFlight(t *testing.T, open func(t *testing.T) store.Store) {
+	s := open(t)
+	first := s.First() + 1
+	id := store.SessionID(s.First())
+	own := func(i uint64) bool { return i%2 == 0 }
+	commit(t, s, func(b *store.Batch) {
+		b.PutSession(id, &store.Session{ClientID: "c", Expiry: 1})
+		for i := range uint64(10) {
+			deliver(b, id, store.MessageID(first+i), &store.Delivery{Message: store.MessageID(first + i), QoS: 1, Own: own(i)}, message(fmt.Sprint(i)))
+		}
+		for _, i := range []uint64{2, 3, 7, 8} {
+			b.Advance(id, store.Position(first+i), &store.Delivery{Message: store.MessageID(first + i), QoS: 1, State: store.AwaitPuback, PacketID: 1, Own: own(i)}, 0)
+		}
+		b.Finish(id, store.Position(first+3), store.MessageID(first+3), own(3))
+		b.Finish(id, store.Position(first+4), store.MessageID(first+4), own(4))
+		b.Finish(id, store.Position(first+8), store.MessageID(first+8), own(8))
+	})
+	s = reopen(t, s, open)
+	defer s.Close()
+	read := ""
+	if err := s.ReadQueue(id, 0, func(_ store.Position, _ *store.Delivery, m *store.Message) bool {
+		read += string(m.Payload)
+		return true
+	}); err != nil || read != "01569" {
+		t.Errorf("read %q, %v", read, err)
+	}
+	Dump(t, s) // what Load tells agrees with it
 }
 
 // deleted: nothing comes to a session that an earlier batch deleted, not even
@@ -171,7 +211,7 @@ func shared(t *testing.T, open func(t *testing.T) store.Store) {
 	})
 	commit(t, s, func(b *store.Batch) {
 		for i := range uint64(n - 1) {
-			b.Finish(store.SessionID(first+i), store.Position(m), m)
+			b.Finish(store.SessionID(first+i), store.Position(m), m, false)
 		}
 	})
 	s = reopen(t, s, open)
@@ -212,7 +252,7 @@ func twice(t *testing.T, open func(t *testing.T) store.Store) {
 	s := open(t)
 	defer func() { s.Close() }()
 	one, two, m := store.SessionID(s.First()), store.SessionID(s.First()+1), store.MessageID(s.First()+2)
-	finish := func(b *store.Batch) { b.Finish(one, store.Position(m), m) }
+	finish := func(b *store.Batch) { b.Finish(one, store.Position(m), m, false) }
 	commit(t, s, func(b *store.Batch) {
 		b.PutSession(one, &store.Session{ClientID: "one", Expiry: 1})
 		b.PutSession(two, &store.Session{ClientID: "two", Expiry: 1})

@@ -89,12 +89,17 @@ func (r *Random) end(b *store.Batch, i int) {
 
 func (r *Random) publish(b *store.Batch) {
 	m := store.MessageID(r.draw())
-	b.PutMessage(m, message(fmt.Sprint("payload", m)))
+	begin := func(d *store.Delivery, id store.SessionID) {
+		deliver(b, id, m, d, message(fmt.Sprint("payload", m)))
+		r.sends = append(r.sends, send{id, store.Position(m), *d})
+	}
+	if r.rng.IntN(2) == 0 {
+		begin(&store.Delivery{Message: m, QoS: 2, Own: true}, r.sessions[r.rng.IntN(len(r.sessions))])
+		return
+	}
 	for _, id := range r.sessions {
 		if r.rng.IntN(3) > 0 {
-			s := send{id, store.Position(m), store.Delivery{Message: m, QoS: 2}}
-			b.Deliver(id, s.at, &s.Delivery)
-			r.sends = append(r.sends, s)
+			begin(&store.Delivery{Message: m, QoS: 2}, id)
 		}
 	}
 }
@@ -105,17 +110,16 @@ func (r *Random) move(b *store.Batch) {
 	}
 	i := r.rng.IntN(len(r.sends))
 	s := &r.sends[i]
-	switch s.State {
-	case store.Queued:
-		from := s.at
-		s.at, s.State, s.PacketID = store.Position(r.draw()), store.AwaitPubrec, uint16(1+r.rng.IntN(65535))
-		b.Advance(s.session, from, s.at, &s.Delivery, 0)
-	case store.AwaitPubrec:
+	switch {
+	case s.State == store.AwaitPubcomp || r.rng.IntN(4) == 0:
+		b.Finish(s.session, s.at, s.Message, s.Own)
+		r.sends = append(r.sends[:i:i], r.sends[i+1:]...)
+	case s.State == store.Queued:
+		s.State, s.PacketID = store.AwaitPubrec, uint16(1+r.rng.IntN(65535))
+		b.Advance(s.session, s.at, &s.Delivery, 0)
+	default:
 		m := s.Message
 		s.Message, s.State = 0, store.AwaitPubcomp
-		b.Advance(s.session, s.at, s.at, &s.Delivery, m)
-	default:
-		b.Finish(s.session, s.at, s.Message)
-		r.sends = append(r.sends[:i:i], r.sends[i+1:]...)
+		b.Advance(s.session, s.at, &s.Delivery, m)
 	}
 }

@@ -18,7 +18,9 @@ import (
 // it is called again after Close.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("Everything", func(t *testing.T) { everything(t, open) })
-	t.Run("States", func(t *testing.T) { states(t, open) })
+	t.Run("States", func(t *testing.T) { states(t, open, false) })
+	t.Run("StatesOwn", func(t *testing.T) { states(t, open, true) })
+	t.Run("InFlight", func(t *testing.T) { inFlight(t, open) })
 	t.Run("Deleted", func(t *testing.T) { deleted(t, open) })
 	t.Run("Twice", func(t *testing.T) { twice(t, open) })
 	t.Run("Order", func(t *testing.T) { order(t, open) })
