@@ -191,6 +191,7 @@ func (l *loop) Ticked() {
 	l.at(workTick)
 	l.advance()
 	l.late.look(l)
+	l.probe()
 	l.counters.Mailbox = int64(l.mailbox.count())
 	l.cell.Publish(&l.counters)
 	l.buffers.trim()

@@ -8,9 +8,9 @@ import (
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
-// A lateness is how long what is ready to be read waits for its loop. While
-// clients connect, the loop posts a task to itself and looks how long it takes
-// to come to it, one at a time, which costs an idle or a steady loop nothing.
+// A lateness is how long what is ready to be read waits for its loop. The loop
+// posts a task to itself, at each tick and while clients connect, one at a time,
+// and looks how long it takes to come to it.
 // One late answer is a garbage collection or another process; two in a row are
 // a queue. Loop-owned.
 type lateness struct {
@@ -18,8 +18,11 @@ type lateness struct {
 	answered     clock.Time    // when the last one came back
 	last, before time.Duration // what the last two took
 
-	warned clock.Time  // when it was last logged
-	over   atomic.Bool // the bound is exceeded; any goroutine
+	warned clock.Time // when it was last logged
+
+	// any goroutine
+	over  atomic.Bool  // the bound is exceeded
+	shown atomic.Int64 // last
 }
 
 const (
@@ -45,6 +48,7 @@ func probed(l *loop) {
 	}
 	d.before, d.last = d.last, l.now.Sub(d.asked)
 	d.asked, d.answered = 0, l.now
+	d.shown.Store(int64(d.last))
 	d.look(l)
 }
 
@@ -70,6 +74,14 @@ func (b *Broker) overloaded() bool {
 		}
 	}
 	return false
+}
+
+// lateness is that of the loop which is furthest behind. Any goroutine.
+func (b *Broker) lateness() (d time.Duration) {
+	for _, l := range b.loops {
+		d = max(d, time.Duration(l.late.shown.Load()))
+	}
+	return d
 }
 
 // turnsAway reports whether the client cn has to come back later: who is

@@ -127,6 +127,7 @@ func (l *loop) sayFigures(c *metrics.Counters) {
 		{"heap/current", int64(mem.HeapAlloc)}, {"heap/maximum", int64(s.heapMax)},
 		{"connections/socket/count", l.b.open.Load()},
 		{"wheelmq/refused", int64(c.Refused)},
+		{"wheelmq/loop_delay_microseconds", int64(l.b.lateness() / time.Microsecond)},
 	}
 	l.say("uptime", fmt.Sprintf("%d seconds", int64(l.now.Sub(l.start)/time.Second)))
 	for i := range figures {
