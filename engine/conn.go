@@ -80,6 +80,7 @@ type connExt struct {
 	packetLimit    int               // of this client; 0: as the options say
 	move           *move             // in connResume: what brings the session
 	review         *review           // what hooks think about
+	countedUser    string            // among whose connections it counts; "" nobody's
 	rate           *rate             // what it may send and be sent; nil: as much as it likes
 }
 
@@ -364,6 +365,9 @@ func (c *conn) release() {
 	if c.ext != nil {
 		c.loop.connTimers.Cancel(&c.ext.until)
 		c.endRate()
+		if u := c.ext.countedUser; u != "" {
+			c.loop.b.userConns.Add(u, -1, 0)
+		}
 		c.ext = nil
 	}
 }

@@ -310,6 +310,7 @@ func (l *loop) open(c *conn, cn *connecting, cl *client, present bool) {
 	}
 	l.applyTerms(c, cl, cn.terms)
 	c.limitRate(cn)
+	c.countUser(cn.UserName)
 	if cn.HasUserName || cl.ext != nil {
 		cl.extend().userName = cn.UserName
 	}

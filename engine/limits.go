@@ -12,8 +12,12 @@ import (
 
 // enter asks the limits that hold for an address, before TLS and before it is
 // known who the client is. counted says that leaveAddress has to follow.
-func (l *loop) enter(from net.Addr) (code codec.ReasonCode, counted bool) {
+func (l *loop) enter(in *door, from net.Addr) (code codec.ReasonCode, counted bool) {
 	b := l.b
+	if in.ConnectRate > 0 && !in.meter.Connect.Allow(in.ConnectRate, l.now) {
+		l.counters.Limited[metrics.ListenerConnectRate]++
+		return codec.ConnectionRateExceeded, false
+	}
 	if b.bans.Any() {
 		if _, ok := b.bans.Find("", "", from, time.Now()); ok {
 			l.counters.Limited[metrics.Banned]++
@@ -43,7 +47,7 @@ func (l *loop) enter(from net.Addr) (code codec.ReasonCode, counted bool) {
 var unwantedText = map[codec.ReasonCode]string{
 	codec.Banned:                 "banned",
 	codec.QuotaExceeded:          "as many connections of this address as allowed",
-	codec.ConnectionRateExceeded: "this address connects too often",
+	codec.ConnectionRateExceeded: "too many connect at once",
 }
 
 // tells reports whether a connection that enter refused stays open to be told
@@ -66,7 +70,7 @@ func (c *conn) enterLate() {
 	if c.counted || c.unwanted != codec.Success || c.door().Proxy == nil {
 		return
 	}
-	if c.unwanted, c.counted = c.loop.enter(c.sock.RemoteAddr()); c.unwanted != codec.Success {
+	if c.unwanted, c.counted = c.loop.enter(c.door(), c.sock.RemoteAddr()); c.unwanted != codec.Success {
 		c.loop.b.unwanted.Add(1)
 	}
 }
@@ -116,6 +120,15 @@ func (c *conn) allowed(cn *connecting) (codec.ReasonCode, string) {
 	if code, detail := c.banned(cn); code.Failure() { // a hook may have given it another name
 		return code, detail
 	}
+	if most := b.options().UserConnections; most > 0 && cn.UserName != "" {
+		if _, known := b.directory.Lookup(cn.ClientID); known {
+			most++ // it may take over one of these
+		}
+		if n, _ := b.userConns.Of(cn.UserName); n >= int64(most) {
+			c.loop.counters.Limited[metrics.UserConnections]++
+			return codec.QuotaExceeded, "as many connections of this user as allowed"
+		}
+	}
 	perMinute := b.options().ClientConnectRate
 	if perMinute == 0 || cn.assigned || cn.admitted {
 		return codec.Success, ""
@@ -131,6 +144,14 @@ func (c *conn) allowed(cn *connecting) (codec.ReasonCode, string) {
 	}
 	c.loop.counters.Limited[metrics.ClientConnectRate]++
 	return codec.ConnectionRateExceeded, "this client connects too often"
+}
+
+// countUser counts c, which is let in, among the connections of its user.
+func (c *conn) countUser(name string) {
+	if name != "" && c.loop.b.options().UserConnections > 0 {
+		c.extend().countedUser = name
+		c.loop.b.userConns.Add(name, 1, 0)
+	}
 }
 
 // A Ban keeps clients out: those of one Client Identifier, of one user name, or

@@ -134,7 +134,7 @@ func TestAddressLimits(t *testing.T) {
 	hello(h, "b")
 	c := h.dial(codec.V5)
 	c.send(connect5("c"))
-	c.expectEnd(`CONNACK sp=0 9F {ReasonString="this address connects too often"}`)
+	c.expectEnd(`CONNACK sp=0 9F {ReasonString="too many connect at once"}`)
 	h.advance(time.Second)
 	hello(h, "c")
 }
@@ -180,5 +180,44 @@ func TestBan(t *testing.T) {
 	}
 	if newHarness(t, 1, Options{}).b.Ban(Ban{ClientID: "a", UserName: "b"}) == nil {
 		t.Fatal("a ban of two things is taken")
+	}
+}
+
+func TestUserConnections(t *testing.T) {
+	each(t, Options{UserConnections: 2}, func(t *testing.T, h *harness) {
+		ann := func(c *codec.Connect) { login("ann", "")(c); keepFor(1000)(c) }
+		refused := func(id string) {
+			t.Helper()
+			p := h.dial(codec.V5)
+			p.send(connectPacket(codec.V5, id, false, ann))
+			p.expectEnd(`CONNACK sp=0 97 {ReasonString="as many connections of this user as allowed"}`)
+		}
+		first := h.client(codec.V5, "1", ann)
+		h.client(codec.V5, "2", ann)
+		refused("3")
+		h.client(codec.V5, "3", login("otto", ""))
+		hello(h, "4")
+		again := h.back(codec.V5, "1", ann) // takes its own place
+		first.cut()
+		refused("5")
+		again.cut()
+		h.client(codec.V5, "5", ann)
+		if n := limited(h, metrics.UserConnections); n != 2 {
+			t.Fatalf("%d counted, want 2", n)
+		}
+	})
+}
+
+func TestListenerConnectRate(t *testing.T) {
+	h := newHarness(t, 1, Options{Listeners: []Listener{{Address: "harness:1883", Anonymous: true, ConnectRate: 2}}})
+	hello(h, "a")
+	hello(h, "b")
+	c := h.dial(codec.V5)
+	c.send(connect5("c"))
+	c.expectEnd(`CONNACK sp=0 9F {ReasonString="too many connect at once"}`)
+	h.advance(time.Second)
+	hello(h, "c")
+	if limited(h, metrics.ListenerConnectRate) != 1 {
+		t.Fatal("not counted")
 	}
 }

@@ -24,6 +24,7 @@ type Listener struct {
 	Anonymous      bool         // clients without user name may come in
 	Sys            bool         // clients may read $SYS, where no hook.Authorizer decides
 	MaxConnections int          // by this listener; more are closed as they come; 0: no bound of its own
+	ConnectRate    int          // connections a second; more are refused with 0x9F, or closed before TLS; 0: no bound
 	Rates          Rates        // of all clients together that come by it
 	Durability     Durability   // what an acknowledgement to its clients outlives, where Options.Store has to keep something
 
@@ -164,6 +165,9 @@ func (l *Listener) validate() error {
 	}
 	if p := l.Proxy; p != nil && (p.Version > 2 || p.RequireTLS && p.Version == 1) {
 		bad("PROXY version %d: want 1, 2 or 0 for both; RequireTLS needs 2", p.Version)
+	}
+	if l.ConnectRate < 0 || l.ConnectRate > limits.MaxRate {
+		bad("ConnectRate %d: want up to %d, or 0 for no bound", l.ConnectRate, limits.MaxRate)
 	}
 	errs = append(errs, l.Rates.validate(fmt.Sprintf("listener %q: Rates", l.label())))
 	return errors.Join(errs...)

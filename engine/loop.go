@@ -139,7 +139,7 @@ func (l *loop) Opened(s transport.Socket) transport.Peer {
 	l.probe()
 	unwanted, counted := codec.Success, false
 	if in := s.Listener().(*door); in.Proxy == nil {
-		unwanted, counted = l.enter(s.RemoteAddr())
+		unwanted, counted = l.enter(in, s.RemoteAddr())
 		if unwanted.Failure() && !l.tells(in) {
 			l.counters.Refused++
 			return nil

@@ -76,6 +76,7 @@ type Options struct {
 	UserRates    Rates // of all clients together that have one user name
 	AddressRates Rates // of all clients together that have one address (of IPv6: one /64)
 
+	UserConnections    int // clients connected with one user name, one more where it comes back to its session; more are refused with 0x97; 0: no bound
 	AddressConnections int // connections of one address (of IPv6: one /64); more are refused with 0x97, or closed before TLS; 0: no bound
 	AddressConnectRate int // connections of one address that begin within a second; more are refused with 0x9F, or closed before TLS; 0: no bound
 	ClientConnectRate  int // connects of one Client Identifier a minute, takeovers included; above it refused with 0x9F for 1 s, then for twice as long each time up to 5 min; 0: no bound
@@ -207,7 +208,7 @@ func (o Options) Validate() error {
 	if o.MaxTopicLength < 0 || o.MaxTopicLength > codec.MaxFieldLength {
 		bad("MaxTopicLength %d: want up to %d", o.MaxTopicLength, codec.MaxFieldLength)
 	}
-	for name, n := range map[string]int{"AddressConnections": o.AddressConnections, "MaxConnections": o.MaxConnections, "MaxTopicLevels": o.MaxTopicLevels,
+	for name, n := range map[string]int{"AddressConnections": o.AddressConnections, "UserConnections": o.UserConnections, "MaxConnections": o.MaxConnections, "MaxTopicLevels": o.MaxTopicLevels,
 		"OutboundBytes": o.OutboundBytes, "MailboxBytes": o.MailboxBytes, "ConnectTimeout": int(o.ConnectTimeout),
 		"HookTimeout": int(o.HookTimeout), "HookWorkers": o.HookWorkers, "HookBacklog": o.HookBacklog, "HookEvents": o.HookEvents} {
 		if n < 0 {

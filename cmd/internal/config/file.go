@@ -41,6 +41,7 @@ type Listener struct {
 	Anonymous        bool         `key:"anonymous" doc:"clients without a user name may come in"`
 	Sys              bool         `key:"sys" doc:"clients may read $SYS where no rights decide"`
 	MaxConnections   engine.Limit `key:"max_connections" doc:"by this listener"`
+	ConnectRate      int          `key:"connect_rate" doc:"connections a second; more are refused; 0: any" min:"0" max:"1000000000"`
 	Rates            Rates        `key:"rates" doc:"of all clients together that come by it"`
 	Durability       string       `key:"durability" doc:"what an acknowledgement outlives: a loss of power, the end of the process, nothing" enum:"synced,written,received"`
 	SocketMode       string       `key:"socket_mode" doc:"permissions of a Unix socket, in octal; default: what the umask leaves"`
@@ -121,6 +122,7 @@ type Limits struct {
 	RateDisconnect bool         `key:"rate_disconnect" doc:"a client above its rate is disconnected instead"`
 	UserRates      Rates        `key:"user_rates" doc:"of all clients together that have one user name"`
 	AddressRates   Rates        `key:"address_rates" doc:"of all clients together that have one address (of IPv6: one /64)"`
+	UserConns      int          `key:"user_connections" doc:"clients connected with one user name, one more where it comes back to its session; 0: any" min:"0" max:"10000000"`
 	AddressConns   int          `key:"address_connections" doc:"connections of one address (of IPv6: one /64) at once; 0: any" min:"0" max:"10000000"`
 	AddressRate    int          `key:"address_connect_rate" doc:"connections of one address that begin within a second; 0: any" min:"0" max:"1000000000"`
 	ClientRate     int          `key:"client_connect_rate" doc:"connects a minute of one client identifier, takeovers included; above it is refused for growing times; 0: any" min:"0" max:"1000000000"`
@@ -274,7 +276,7 @@ func (f *File) take(o engine.Options) {
 		Subscriptions: o.MaxSubscriptions, PacketFilters: o.MaxFilters, TopicLevels: o.MaxTopicLevels, TopicLength: o.MaxTopicLength,
 		MessageRate: o.MessageRate, ByteRate: o.ByteRate, RateDisconnect: o.RateDisconnect,
 		SendRate: o.SendRate, SendByteRate: o.SendByteRate, UserRates: Rates(o.UserRates), AddressRates: Rates(o.AddressRates),
-		AddressConns: o.AddressConnections, AddressRate: o.AddressConnectRate, ClientRate: o.ClientConnectRate, LoopDelay: Duration(max(0, o.LoopDelay)),
+		UserConns: o.UserConnections, AddressConns: o.AddressConnections, AddressRate: o.AddressConnectRate, ClientRate: o.ClientConnectRate, LoopDelay: Duration(max(0, o.LoopDelay)),
 		Retained: Retained{Messages: o.MaxRetainedMessages, Bytes: SizeLimit(o.MaxRetainedBytes),
 			ClientMessages: o.ClientRetainedMessages, ClientBytes: SizeLimit(o.ClientRetainedBytes)},
 		Outbound: Size(o.OutboundBytes), Mailbox: Size(o.MailboxBytes),
@@ -313,7 +315,7 @@ func takeListener(in *engine.Listener) Listener {
 	l := newListener()
 	l.Name, l.Address, l.Anonymous, l.Sys, l.Detect = in.Name, in.Address, in.Anonymous, in.Sys, in.Detect
 	l.Durability, l.Identity, l.ClientIDFromUser = durabilities[in.Durability], identities[in.Identity], in.ClientIDFromUserName
-	l.UserName, l.PasswordToo, l.Rates = in.UserName, in.PasswordToo, Rates(in.Rates)
+	l.UserName, l.PasswordToo, l.Rates, l.ConnectRate = in.UserName, in.PasswordToo, Rates(in.Rates), in.ConnectRate
 	if in.MaxConnections > 0 {
 		l.MaxConnections = engine.Limit(in.MaxConnections)
 	}
@@ -367,7 +369,7 @@ func (f *File) Options() (engine.Options, []Users, error) {
 		MaxSubscriptions: m.Subscriptions, MaxFilters: m.PacketFilters, MaxTopicLevels: m.TopicLevels, MaxTopicLength: m.TopicLength,
 		MessageRate: m.MessageRate, ByteRate: m.ByteRate, RateDisconnect: m.RateDisconnect,
 		SendRate: m.SendRate, SendByteRate: m.SendByteRate, UserRates: engine.Rates(m.UserRates), AddressRates: engine.Rates(m.AddressRates),
-		AddressConnections: m.AddressConns, AddressConnectRate: m.AddressRate, ClientConnectRate: m.ClientRate, LoopDelay: time.Duration(m.LoopDelay),
+		UserConnections: m.UserConns, AddressConnections: m.AddressConns, AddressConnectRate: m.AddressRate, ClientConnectRate: m.ClientRate, LoopDelay: time.Duration(m.LoopDelay),
 		MaxRetainedMessages: m.Retained.Messages, MaxRetainedBytes: engine.Limit(m.Retained.Bytes),
 		ClientRetainedMessages: m.Retained.ClientMessages, ClientRetainedBytes: engine.Limit(m.Retained.ClientBytes),
 		OutboundBytes: int(m.Outbound), MailboxBytes: int(m.Mailbox),
@@ -426,7 +428,7 @@ func (l *Listener) listener() (engine.Listener, error) {
 	out := engine.Listener{Name: l.Name, Address: l.Address, Anonymous: l.Anonymous, Sys: l.Sys, Detect: l.Detect,
 		MaxConnections: int(max(0, l.MaxConnections)), Durability: engine.Durability(word(durabilities, l.Durability)),
 		Identity: engine.Identity(word(identities, l.Identity)), UserName: l.UserName, PasswordToo: l.PasswordToo, ClientIDFromUserName: l.ClientIDFromUser,
-		Rates: engine.Rates(l.Rates)}
+		Rates: engine.Rates(l.Rates), ConnectRate: l.ConnectRate}
 	var errs []error
 	if l.Address == "" {
 		errs = append(errs, errors.New("address is missing: want host:port, or unix:PATH"))

@@ -28,6 +28,20 @@ func (b *Shared) Take(n, rate int, now clock.Time) time.Duration {
 	}
 }
 
+// Allow takes one unit at rate units a second, if it is there.
+func (b *Shared) Allow(rate int, now clock.Time) bool {
+	for {
+		old := b.at.Load()
+		at := max(clock.Time(old), now) + clock.Time(time.Second)/clock.Time(rate)
+		if at.Sub(now) > burst {
+			return false
+		}
+		if b.at.CompareAndSwap(old, int64(at)) {
+			return true
+		}
+	}
+}
+
 // Debt is how long takers have to wait.
 func (b *Shared) Debt(now clock.Time) time.Duration {
 	return max(0, clock.Time(b.at.Load()).Sub(now)-burst)
@@ -39,6 +53,7 @@ func (b *Shared) full(now clock.Time) bool { return clock.Time(b.at.Load()) <= n
 // value is ready. Any goroutine.
 type Meter struct {
 	In, Out Flow
+	Connect Shared // connections that begin
 
 	conns int // guarded by the shard of Meters that it is in
 }
