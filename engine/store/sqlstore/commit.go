@@ -150,6 +150,7 @@ func (s *Store) probe() error {
 func (s *Store) fail(err error) error {
 	c := &s.committer
 	c.writer.close()
+	err = s.suspect(err)
 	c.pause = min(max(2*c.pause, firstPause), longestPause)
 	c.retryAt = time.Now().Add(c.pause)
 	if !s.failed.Swap(true) {

@@ -49,6 +49,11 @@
 // A commit whose answer was lost may have been done all the same. It is told as
 // failed; committed again it changes nothing, as every change here does.
 //
+// A process that did not end well has the next one look through the file. Where
+// that, or a failed Load, finds it damaged, it is renamed to PATH.damaged-TIME,
+// its tables are read from both ends into a new file, and the log tells it as
+// an error. A file that was no store before (PATH.lock tells) is left alone.
+//
 // A file is locked by a file beside it (PATH.lock), a database by GET_LOCK,
 // which goes with the connection; a broker that comes back looks at the epoch,
 // and writes no more if another one has opened the store since.

@@ -52,7 +52,7 @@ func (s *Store) cannot(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("sqlstore: %s: %w", s.name, err)
+	return fmt.Errorf("sqlstore: %s: %w", s.name, s.suspect(err))
 }
 
 // ranges are bounds of identifiers with about as many sessions between two

@@ -71,19 +71,38 @@ type commit struct {
 }
 
 // OpenSQLite opens the store in the file path, and makes it where there is
-// none. An error wraps store.ErrNewerFormat where a newer version of this
+// none. A damaged file is put aside under another name, and what can be read of
+// it is taken over. An error wraps store.ErrNewerFormat where a newer version of this
 // program wrote it.
 func OpenSQLite(path string, opts Options) (*Store, error) {
+	_, missing := os.Stat(path + ".lock")
 	lock, err := lockFile(path + ".lock")
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %s: %w", path, err)
 	}
+	s, err := openFileOnce(path, opts)
+	if missing == nil && (errors.Is(err, errDamaged) || damagedFile(err)) { // else it is a file of somebody's
+		if err = salvage(path, newStore(&sqlite, path, opts).opts.Logger, err); err == nil {
+			s, err = openFileOnce(path, opts)
+		}
+	}
+	if err != nil {
+		if missing != nil {
+			err = errors.Join(err, os.Remove(path+".lock"))
+		}
+		return nil, errors.Join(err, lock.Close())
+	}
+	s.lock = lock
+	return s, nil
+}
+
+func openFileOnce(path string, opts Options) (*Store, error) {
 	db, err := openSQLite(path, false)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("sqlstore: %s: %w", path, err), lock.Close())
+		return nil, fmt.Errorf("sqlstore: %s: %w", path, err)
 	}
 	s := newStore(&sqlite, path, opts)
-	s.db, s.bulk, s.lock = db, db, lock
+	s.db, s.bulk = db, db
 	return s.open()
 }
 
@@ -190,7 +209,17 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if clean == 0 && epoch > 0 {
+	suspected, err := s.meta(ctx, "damaged")
+	if err != nil {
+		return err
+	}
+	if epoch > 0 && (clean == 0 || suspected != 0) {
+		if err := s.lookThrough(ctx); err != nil {
+			return err
+		}
+		if err := s.setMeta(ctx, "damaged", 0); err != nil {
+			return err
+		}
 		for _, text := range sweep {
 			if _, err := s.bulk.ExecContext(ctx, text); err != nil {
 				return err
