@@ -75,7 +75,7 @@ func TestBackendInTrouble(t *testing.T) {
 	b, _ := startNative(t, port, fmt.Sprintf(`
 listeners:
   - address: 127.0.0.1:%d
-    authentication: [{http: {url: %s, timeout: 300ms, failures: 3, leave_alone: 200ms, stale: 1h}}]
+    authentication: [{http: {url: %s, timeout: 2s, failures: 3, leave_alone: 200ms, stale: 1h}}]
   - {address: "127.0.0.1:%d", anonymous: true}
 store: {kind: memory}
 `, port, service.URL, open))

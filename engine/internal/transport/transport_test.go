@@ -3,8 +3,10 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"runtime"
 	"strings"
@@ -471,7 +473,11 @@ func TestOnePortForOne(t *testing.T) {
 // Who connects while a server starts is refused, or waits, or is served: never
 // taken and thrown out.
 func TestConnectsDuringStart(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	var free net.Listener
+	err := errors.New("none tried")
+	for i := 0; err != nil && i < 100; i++ { // below those that the kernel gives to connections, who would take it meanwhile
+		free, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000)))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
