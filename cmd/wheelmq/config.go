@@ -155,6 +155,11 @@ func checkNative(w io.Writer, path string) error {
 	if !n.SaysListeners() {
 		o.Listeners = nil
 	}
+	if n.Store.Kind == "mysql" {
+		if _, err := placeOf(&n.Store); err != nil {
+			return err
+		}
+	}
 	return checkOptions(w, o, users)
 }
 

@@ -59,3 +59,22 @@ func TestStoreFlags(t *testing.T) {
 	f("--store sqlite --data-dir d", place{}, "exclude each other")
 	f("--no-persistence --store memory", place{}, "exclude each other")
 }
+
+// TestCheckStore: config check looks at where the store is.
+func TestCheckStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wheelmq.yaml")
+	f := func(text, want string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var said strings.Builder
+		if err := checkConfig(&said, path, false); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+	f("store: {kind: mysql, server: mysql://u@h/d}", "")
+	f("store: {kind: mysql}", "want mysql://")
+	f("store: {kind: mysql, server: mysql://u@h/d, password_file: /none}", "store.password_file")
+	f("store: {kind: oracle}", "pebble, sqlite, mysql, memory")
+}

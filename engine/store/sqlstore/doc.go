@@ -25,7 +25,8 @@
 //	JOIN sessions s ON s.id = session_id JOIN messages m ON m.id = message_id
 //	ORDER BY client_id, position
 //
-// Others may read at any time. Who writes does so while no broker runs.
+// A file keeps the size that it once had, for what comes: VACUUM makes it
+// smaller, or wheelmq store backup a small copy. Others may read at any time. Who writes does so while no broker runs.
 //
 // # Design
 //
