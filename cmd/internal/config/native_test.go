@@ -261,6 +261,9 @@ func TestWritten(t *testing.T) {
 	if want := Default(); !reflect.DeepEqual(first.Limits, want.Limits) || len(first.Listeners) != 1 || first.Listeners[0].Address != "127.0.0.1:1883" {
 		t.Errorf("the initial file says %+v", first.File)
 	}
+	if !strings.Contains(b.String(), "    # rates: # of all") || !strings.Contains(b.String(), "    #   # send_bytes: 0 #") {
+		t.Errorf("a section of a listener is not written as one:\n%s", &b)
+	}
 	// Taking the marks of comments off the single keys leaves a file that says the same.
 	var open []string
 	for line := range strings.SplitSeq(b.String(), "\n") {

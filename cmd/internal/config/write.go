@@ -203,6 +203,9 @@ func (p *printer) options(v reflect.Value, indent string, but ...string) {
 		case reflect.Pointer:
 			p.print("%s# %s: # %s\n", indent, key, describe(f))
 			p.options(newValue(x.Type().Elem()).Elem(), indent+"#   ")
+		case reflect.Struct:
+			p.print("%s# %s: # %s\n", indent, key, describe(f))
+			p.options(x, indent+"#   ")
 		case reflect.Slice:
 			p.print("%s# %s: [] # %s\n", indent, key, describe(f))
 			if e := x.Type().Elem(); e.Kind() == reflect.Struct {
