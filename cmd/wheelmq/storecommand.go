@@ -242,11 +242,10 @@ func (s *storeCommand) importFile(path string) error {
 		counts, err = transfer.Import(context.Background(), to, f)
 	}
 	if err = errors.Join(err, to.Close()); err != nil {
-		code := exitSystem
-		if errors.Is(err, transfer.ErrFile) || errors.Is(err, transfer.ErrNotEmpty) {
-			code = exitConfiguration
+		if errors.Is(err, transfer.ErrFile) || errors.Is(err, transfer.ErrNotEmpty) { // nothing is written
+			return &exitError{exitConfiguration, fmt.Errorf("%s: %w", path, err)}
 		}
-		return &exitError{code, fmt.Errorf("%s: %w", path, err)}
+		return systemError("%s: %w\nwhat was taken in before this is in the store: empty it, then import again", path, err)
 	}
 	for _, l := range left {
 		fmt.Fprintf(s.stderr, "left out: %s\n", l)
