@@ -86,6 +86,12 @@ func pairs(n, qos, window, rate int) load.Messages {
 	return load.Messages{Publishers: n, Subscribers: n, QoS: qos, Window: window, Rate: rate}
 }
 
+// kept gives the subscribers persistent sessions.
+func kept(w load.Messages) load.Messages {
+	w.Persistent = 1
+	return w
+}
+
 var scenarios = []scenario{
 	messages("pairs100-qos0-w64", "100 pairs, QoS 0, 64 in flight each", 14.0, batching(0.06), pairs(100, 0, 64, 0)),
 	messages("pairs100-qos1-w20", "100 pairs, QoS 1, 20 in flight each", 20.1, batching(0.08), pairs(100, 1, 20, 0)),
@@ -144,6 +150,10 @@ var scenarios = []scenario{
 	messages("rate20k-50pairs-qos0", "50 pairs, QoS 0, 20,000 a second in all", 0, nil, pairs(50, 0, 1000, 20_000)).over(web),
 	scenario{name: "idle5000", about: "5,000 connections with one subscription each, nothing sent", columns: idleColumns, work: idleOf(5000)}.over(web),
 
+	messages("pairs100-qos1-w20", "100 pairs, QoS 1, 20 in flight each, subscribers with persistent sessions", 0, []check{{rate, atLeastRatio, 2}},
+		kept(pairs(100, 1, 20, 0))).over(durable),
+	messages("pairs100-qos1-w1", "100 pairs, QoS 1, 1 in flight each, subscribers with persistent sessions", 0, nil, kept(pairs(100, 1, 1, 0))).over(durable),
+	messages("pairs100-qos2-w20", "100 pairs, QoS 2, 20 in flight each, subscribers with persistent sessions", 0, nil, kept(pairs(100, 2, 20, 0))).over(durable),
 	scenario{
 		name: "retained100k", about: "100,000 retained messages are stored, then a new subscriber asks for them",
 		columns: storedColumns, work: burst(retained),

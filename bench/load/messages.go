@@ -37,6 +37,10 @@ type Messages struct {
 	// publisher sends as soon as Window lets it.
 	Rate int
 
+	// Persistent, 1, gives the subscribers sessions that outlive their connections, so that a broker
+	// with a store keeps what is for them at QoS 1 and 2; they are removed at the end. 0: not.
+	Persistent int
+
 	Filters   int // wildcard filters per subscriber that match nothing; then the one that matches has wildcards too
 	Slow      int // subscribers, of the first ones, that read SlowBytes a second; their losses do not count
 	SlowBytes int
@@ -68,6 +72,7 @@ func (w *Messages) Validate() error {
 		bound{"payload", w.Payload, stampBytes, maxPayload},
 		bound{"window", w.Window, 1, maxWindow},
 		bound{"rate", w.Rate, 0, maxRate},
+		bound{"persistent", w.Persistent, 0, 1},
 		bound{"filters", w.Filters, 0, maxFilters},
 		bound{"slow", w.Slow, 0, w.Subscribers - 1},
 		bound{"slow-bytes", w.SlowBytes, 0, 1 << 30},
@@ -131,6 +136,7 @@ func (w *Messages) Parameters() []Parameter {
 		{Name: "payload", About: "bytes of each message", Number: &w.Payload},
 		{Name: "window", About: "messages in flight per publisher", Number: &w.Window},
 		{Name: "rate", About: "messages published per second in all; 0: as the window lets", Number: &w.Rate},
+		{Name: "persistent", About: "1: the sessions of subscribers outlive their connections", Number: &w.Persistent},
 		{Name: "filters", About: "further wildcard filters per subscriber, which match nothing", Number: &w.Filters},
 		{Name: "slow", About: "subscribers that read slowly", Number: &w.Slow},
 		{Name: "slow-bytes", About: "bytes per second that a slow subscriber reads", Number: &w.SlowBytes},

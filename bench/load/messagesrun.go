@@ -65,7 +65,7 @@ func (r *messagesRun) join(d *driver) {
 	r.driver = d
 	for i := range r.Subscribers {
 		c := d.add(fmt.Sprintf("load-%x-s%06d", r.topics.run, i), uint8(r.QoS), r.topics.filters(i)...)
-		c.index, c.slow = i, i < r.Slow
+		c.index, c.slow, c.persistent = i, i < r.Slow, r.Persistent == 1
 		r.subscribers = append(r.subscribers, c)
 	}
 	for i := range r.publishers {
@@ -126,10 +126,25 @@ func (r *messagesRun) measure(ctx context.Context) (*Result, error) {
 	if err := r.drive(ctx, r.now()+int64(r.Drain), r.drained); err != nil {
 		return nil, err
 	}
+	if r.Persistent == 1 {
+		if err := r.remove(ctx); err != nil {
+			return nil, err
+		}
+	}
 	r.finish(res)
 	res.Done = res.Latency.Count
 	r.account(res)
 	return res, nil
+}
+
+// remove ends the sessions of the subscribers: they come again without asking for one.
+func (r *messagesRun) remove(ctx context.Context) error {
+	r.enter(Cleaning, 0)
+	for _, c := range r.subscribers {
+		r.closeConn(c)
+		c.persistent, c.filters = false, nil
+	}
+	return r.open(ctx, r.subscribers, HandshakesOpen, 0)
 }
 
 // drive turns until the driver's clock reaches until, or done says so.
