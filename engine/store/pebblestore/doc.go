@@ -37,4 +37,8 @@
 // is written and commits fail until there is room again, because Pebble does not
 // outlive a log it cannot write. Where a write fails all the same the database
 // is closed and opened again, once a second until it succeeds.
+//
+// Where Load meets blocks that are damaged it goes on behind them, and copies all
+// that can be read into a new database; the damaged one is renamed
+// DIR.damaged-TIME.
 package pebblestore

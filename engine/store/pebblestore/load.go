@@ -38,6 +38,17 @@ func (s *Store) between(lower, upper []byte, f func(key, value []byte) error) er
 // there are processors, and the queues afterwards, since what is in flight is
 // not counted.
 func (s *Store) Load(ctx context.Context, l store.Loader) error {
+	v := &salvage{store: s, loader: l, found: make(chan struct{}, foundAtMost)}
+	if err := s.load(ctx, v, l); err != nil {
+		return err
+	}
+	if len(v.found) == 0 {
+		return nil
+	}
+	return v.putAside()
+}
+
+func (s *Store) load(ctx context.Context, v *salvage, l store.Loader) error {
 	s.using.RLock()
 	defer s.using.RUnlock()
 	if s.db == nil {
@@ -55,7 +66,7 @@ func (s *Store) Load(ctx context.Context, l store.Loader) error {
 	for w := range workers {
 		wait.Go(func() {
 			for i := range parts {
-				if err := errors.Join(ctx.Err(), s.loadSessions(byte(i), l, &sent), s.loadRetained(byte(i), l)); err != nil {
+				if err := errors.Join(ctx.Err(), s.loadSessions(v, byte(i), l, &sent), s.loadRetained(v, byte(i), l)); err != nil {
 					errs[w] = err
 					return
 				}
@@ -63,7 +74,7 @@ func (s *Store) Load(ctx context.Context, l store.Loader) error {
 		})
 	}
 	wait.Wait()
-	return errors.Join(append(errs, s.loadQueues(ctx, l, &sent))...)
+	return errors.Join(append(errs, s.loadQueues(ctx, v, l, &sent))...)
 }
 
 // inFlight is the keys, as of queued deliveries, of what was sent.
@@ -83,7 +94,7 @@ func (f *inFlight) add(id store.SessionID, at []byte) {
 }
 
 // loadQueues measures the queues, which are read when they are wanted.
-func (s *Store) loadQueues(ctx context.Context, l store.Loader, sent *inFlight) error {
+func (s *Store) loadQueues(ctx context.Context, v *salvage, l store.Loader, sent *inFlight) error {
 	var (
 		id store.SessionID
 		q  store.Extent
@@ -95,7 +106,7 @@ func (s *Store) loadQueues(ctx context.Context, l store.Loader, sent *inFlight) 
 		q = store.Extent{}
 	}
 	n := 0
-	err := s.each([]byte{'q'}, func(key, value []byte) error {
+	err := v.each([]byte{'q'}, func(key, value []byte) error {
 		if n++; n%4096 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -122,8 +133,8 @@ func (s *Store) loadQueues(ctx context.Context, l store.Loader, sent *inFlight) 
 	return err
 }
 
-func (s *Store) loadRetained(part byte, l store.Loader) error {
-	return s.each([]byte{'r', part}, func(key, value []byte) error {
+func (s *Store) loadRetained(v *salvage, part byte, l store.Loader) error {
+	return v.each([]byte{'r', part}, func(key, value []byte) error {
 		m, err := store.DecodeMessage(value)
 		if err != nil {
 			l.Damaged(fmt.Sprintf("retained message %q", key[2:]), err)
@@ -135,7 +146,7 @@ func (s *Store) loadRetained(part byte, l store.Loader) error {
 }
 
 // loadSessions collects what follows under one session's keys.
-func (s *Store) loadSessions(part byte, l store.Loader, sent *inFlight) error {
+func (s *Store) loadSessions(v *salvage, part byte, l store.Loader, sent *inFlight) error {
 	var (
 		id   store.SessionID
 		now  *store.Loaded
@@ -147,7 +158,7 @@ func (s *Store) loadSessions(part byte, l store.Loader, sent *inFlight) error {
 			now = nil
 		}
 	}
-	err := s.each([]byte{'s', part}, func(key, value []byte) error {
+	err := v.each([]byte{'s', part}, func(key, value []byte) error {
 		if len(key) <= sessionPrefix {
 			l.Damaged(fmt.Sprintf("key %x", key), store.ErrRecord)
 			return nil

@@ -113,7 +113,11 @@ const maxOpenFiles = 64
 
 func (s *Store) openDB() (db *pebble.DB, err error) {
 	defer recovered(&err)
-	return pebble.Open(s.dir, &pebble.Options{
+	return pebble.Open(s.dir, s.options())
+}
+
+func (s *Store) options() *pebble.Options {
+	return &pebble.Options{
 		FS:                    s.opts.fs,
 		Lock:                  s.lock,
 		MaxOpenFiles:          maxOpenFiles,
@@ -122,7 +126,10 @@ func (s *Store) openDB() (db *pebble.DB, err error) {
 		L0CompactionThreshold: 4,
 		L0StopWritesThreshold: 24,
 		Logger:                logger{s.opts.Logger},
-	})
+		EventListener: &pebble.EventListener{DataCorruption: func(i pebble.DataCorruptionInfo) { // else fatal
+			s.opts.Logger.Error("store: damaged", "file", i.Path, "error", i.Details.Error())
+		}},
+	}
 }
 
 // nextEpoch checks the format and begins a new range of identifiers.
