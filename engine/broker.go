@@ -49,6 +49,7 @@ type Broker struct {
 	bans          limits.Bans
 	addresses     limits.Addresses
 	flaps         limits.Flaps
+	userPaces     limits.Paces    // connects of each user name
 	userConns     limits.Holdings // clients connected by user name, where that is bounded
 	userMeters    limits.Meters[string]
 	addrMeters    limits.Meters[netip.Addr]

@@ -129,8 +129,16 @@ func (c *conn) allowed(cn *connecting) (codec.ReasonCode, string) {
 			return codec.QuotaExceeded, "as many connections of this user as allowed"
 		}
 	}
+	if cn.admitted {
+		return codec.Success, ""
+	}
+	if rate := b.options().UserConnectRate; rate > 0 && cn.UserName != "" && !b.userPaces.Allow(cn.UserName, rate, c.loop.now) {
+		c.loop.counters.Limited[metrics.UserConnectRate]++
+		return codec.ConnectionRateExceeded, "this user connects too often"
+	}
 	perMinute := b.options().ClientConnectRate
-	if perMinute == 0 || cn.assigned || cn.admitted {
+	if perMinute == 0 || cn.assigned {
+		cn.admitted = true
 		return codec.Success, ""
 	}
 	wait, begins := b.flaps.Connect(cn.ClientID, perMinute, c.loop.now)

@@ -208,6 +208,23 @@ func TestUserConnections(t *testing.T) {
 	})
 }
 
+func TestUserConnectRate(t *testing.T) {
+	each(t, Options{UserConnectRate: 2}, func(t *testing.T, h *harness) {
+		ann := login("ann", "")
+		h.client(codec.V5, "1", ann)
+		h.client(codec.V5, "2", ann)
+		c := h.dial(codec.V5)
+		c.send(connectPacket(codec.V5, "3", false, ann))
+		c.expectEnd(`CONNACK sp=0 9F {ReasonString="this user connects too often"}`)
+		h.client(codec.V5, "3", login("otto", ""))
+		h.advance(time.Second)
+		h.client(codec.V5, "4", ann)
+		if n := limited(h, metrics.UserConnectRate); n != 1 {
+			t.Fatalf("%d counted, want 1", n)
+		}
+	})
+}
+
 func TestListenerConnectRate(t *testing.T) {
 	h := newHarness(t, 1, Options{Listeners: []Listener{{Address: "harness:1883", Anonymous: true, ConnectRate: 2}}})
 	hello(h, "a")

@@ -78,6 +78,7 @@ type Options struct {
 
 	UserConnections    int // clients connected with one user name, one more where it comes back to its session; more are refused with 0x97; 0: no bound
 	AddressConnections int // connections of one address (of IPv6: one /64); more are refused with 0x97, or closed before TLS; 0: no bound
+	UserConnectRate    int // connects of one user name a second; more are refused with 0x9F; 0: no bound
 	AddressConnectRate int // connections of one address that begin within a second; more are refused with 0x9F, or closed before TLS; 0: no bound
 	ClientConnectRate  int // connects of one Client Identifier a minute, takeovers included; above it refused with 0x9F for 1 s, then for twice as long each time up to 5 min; 0: no bound
 
@@ -199,7 +200,7 @@ func (o Options) Validate() error {
 		}
 	}
 	for name, n := range map[string]int{"MessageRate": o.MessageRate, "ByteRate": o.ByteRate, "SendRate": o.SendRate, "SendByteRate": o.SendByteRate,
-		"AddressConnectRate": o.AddressConnectRate, "ClientConnectRate": o.ClientConnectRate} {
+		"AddressConnectRate": o.AddressConnectRate, "ClientConnectRate": o.ClientConnectRate, "UserConnectRate": o.UserConnectRate} {
 		if n < 0 || n > limits.MaxRate {
 			bad("%s %d: want up to %d, or 0 for no bound", name, n, limits.MaxRate)
 		}

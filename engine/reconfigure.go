@@ -15,7 +15,7 @@ var changeable = []string{
 	"SessionExpiryLimit", "EmptyClientID", "ResponseInfo", "CheckPayloadFormat", "MaxQueuedMessages", "MaxQueuedBytes",
 	"QueueMemory", "MaxSubscriptions", "MaxTopicLevels", "SharedStrategy", "MaxRetainedMessages", "MaxRetainedBytes", "OutboundBytes",
 	"MailboxBytes", "SysInterval", "MessageRate", "ByteRate", "RateDisconnect", "AddressConnections", "AddressConnectRate",
-	"ClientConnectRate", "MaxFilters", "MaxTopicLength", "SendRate", "SendByteRate", "UserRates", "AddressRates", "LoopDelay", "UserConnections",
+	"ClientConnectRate", "MaxFilters", "MaxTopicLength", "SendRate", "SendByteRate", "UserRates", "AddressRates", "LoopDelay", "UserConnections", "UserConnectRate",
 }
 
 // elsewhere are fields that have methods of their own, or are the program's.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,9 +35,24 @@ type mqttCommand struct {
 	lost           chan error
 }
 
+// completeFlags answers a shell that completes a flag, which cobra leaves to
+// commands that parse theirs.
+func completeFlags(c *cobra.Command, _ []string, begun string) (found []cobra.Completion, _ cobra.ShellCompDirective) {
+	if !strings.HasPrefix(begun, "-") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if name := "--" + f.Name; strings.HasPrefix(name, begun) && !f.Hidden {
+			found = append(found, cobra.CompletionWithDesc(name, f.Usage))
+		}
+	})
+	return found, cobra.ShellCompDirectiveNoFileComp
+}
+
 // command makes the cobra command around run. Its flags are parsed by itself: -D takes three values, and -h is a host.
 func (m *mqttCommand) command(use, short, long, examples string, register func(*pflag.FlagSet), run func(ctx context.Context) error) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Long: long, Example: examples, DisableFlagParsing: true}
+	c := &cobra.Command{Use: use, Short: short, Long: long, Example: examples, DisableFlagParsing: true,
+		ValidArgsFunction: completeFlags}
 	register(c.Flags())
 	m.register(c.Flags())
 	c.RunE = func(_ *cobra.Command, args []string) error {

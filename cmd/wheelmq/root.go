@@ -38,6 +38,5 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	flags.register(root.Flags())
 	root.AddCommand(newPub(os.Stdin, stdout, stderr), newSub(os.Stdin, stdout, stderr), newRR(os.Stdin, stdout, stderr))
 	root.AddCommand(newPasswd(os.Stdin, stdout), newACL(stdout), newConfig(stdout), newStore(stdout, stderr), newBench(stdout, stderr))
-	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

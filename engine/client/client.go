@@ -60,6 +60,8 @@ type outgoing struct {
 	retain   bool
 	expires  time.Time // zero: never
 	tried    bool      // was sent on some connection
+	sent     time.Time // when that was last, with RetryDelay
+	repeats  int       // on this connection, with RetryDelay
 	order    uint64    // in the store
 	token    *Token
 

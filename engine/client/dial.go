@@ -13,7 +13,6 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
-	"golang.org/x/net/proxy"
 )
 
 // A server is a URL of Options.Servers, taken apart.
@@ -61,7 +60,7 @@ func parseServer(text string) (server, error) {
 func (o *Options) dial(ctx context.Context, s server) (net.Conn, error) {
 	open := o.Dial
 	if open == nil {
-		open = proxy.Dial
+		open = dialByEnvironment
 		if s.network == "unix" {
 			open = new(net.Dialer).DialContext
 		}

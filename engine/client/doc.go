@@ -39,5 +39,5 @@
 //
 // WebSocket is gobwas/ws's, as in the broker; the file of a [FileStore] is
 // bbolt's (go.etcd.io/bbolt), one file that survives a loss of power, kept by the
-// etcd project; proxies of the environment are golang.org/x/net/proxy's.
+// etcd project; proxies of the environment are read and, for SOCKS, spoken to by golang.org/x/net.
 package client

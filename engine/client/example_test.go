@@ -5,10 +5,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -264,6 +267,105 @@ func ExampleOptions_tap() {
 	// Output:
 	// CONNECT
 	// DISCONNECT
+}
+
+func ExampleOptions_retry() {
+	c, ctx, stop := exampleClient(client.Options{Version: client.V31, ClientID: "old", RetryDelay: 10 * time.Second, RetryAttempts: 3})
+	defer stop()
+	_, err := c.Publish(ctx, client.Message{Topic: "a", QoS: 1})
+	fmt.Println(err, errors.Is(err, client.ErrNoAnswer))
+	// Output: <nil> false
+}
+
+// counts is a Metrics for a program that has its own way of showing figures.
+type counts struct{ sent, received atomic.Int64 }
+
+func (c *counts) Sent(codec.PacketType, int)     { c.sent.Add(1) }
+func (c *counts) Received(codec.PacketType, int) { c.received.Add(1) }
+func (c *counts) Dropped(reason string, n int)   { fmt.Println(n, "dropped:", reason) }
+
+func ExampleOptions_metrics() {
+	var m counts
+	c, ctx, stop := exampleClient(client.Options{Metrics: &m})
+	defer stop()
+	if _, err := c.Publish(ctx, client.Message{Topic: "a", QoS: 1}); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(m.sent.Load(), "packets sent,", m.received.Load(), "received")
+	// Output: 2 packets sent, 2 received
+}
+
+func ExampleOptions_logger() {
+	quiet := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == "server" || a.Key == "error" {
+			return slog.Attr{}
+		}
+		return a
+	}
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: quiet}))
+	c, err := client.New(client.Options{Servers: []string{"mqtt://127.0.0.1:1"}, NoReconnect: true, Logger: log})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+	_ = c.Connect(context.Background())
+	// Output: level=INFO msg="connecting failed" attempt=1
+}
+
+// Each message comes to one of those who share a subscription.
+func ExampleClient_Subscribe_shared() {
+	url, stop := exampleBroker()
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	got := make(chan string, 2)
+	var workers [2]*client.Client
+	for i := range workers {
+		w, err := client.New(client.Options{Servers: []string{url}})
+		if err != nil {
+			panic(err)
+		}
+		defer w.Close()
+		if err := w.Connect(ctx); err != nil {
+			panic(err)
+		}
+		_, err = w.Subscribe(ctx, client.Subscription{Filter: "$share/workers/jobs", QoS: 1, Handler: func(m *client.Message) { got <- string(m.Payload) }})
+		if err != nil {
+			panic(err)
+		}
+		workers[i] = w
+	}
+	for range 2 {
+		if _, err := workers[0].Publish(ctx, client.Message{Topic: "jobs", QoS: 1, Payload: []byte("a job")}); err != nil {
+			fmt.Println(err)
+		}
+		fmt.Println(<-got)
+	}
+	// Output:
+	// a job
+	// a job
+}
+
+// A topic that comes again at QoS 0 goes as an alias, where the broker takes aliases.
+func ExampleClient_Publish_aliases() {
+	c, ctx, stop := exampleClient(client.Options{Tap: func(sent bool, packet []byte) {
+		if h, _, err := codec.ReadHeader(packet); err == nil && sent && h.Type == codec.PUBLISH {
+			fmt.Println(len(packet), "bytes")
+		}
+	}})
+	defer stop()
+	for range 2 {
+		if _, err := c.Publish(ctx, client.Message{Topic: "a/rather/long/topic/name"}); err != nil {
+			fmt.Println(err)
+		}
+	}
+	if err := c.Disconnect(ctx); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// 32 bytes
+	// 8 bytes
 }
 
 func ExampleMessage_Ack() {

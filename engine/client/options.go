@@ -42,7 +42,7 @@ type Options struct {
 	Auth        Authenticator // enhanced authentication, V5; nil: none
 
 	TLS     *tls.Config                                                       // of mqtts and wss; nil: the system's authorities
-	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by the proxy of the environment (ALL_PROXY, NO_PROXY), or directly
+	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by the proxy of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY), or directly
 	Timeout time.Duration                                                     // of a connect, and for an answer to PINGREQ; 0: 10 s
 
 	// FirstMayFail makes Connect go on trying where the first attempt fails.
@@ -57,7 +57,9 @@ type Options struct {
 	MaxInflight       uint16 // QoS 1 and 2 that we have open toward the broker; 0: 64
 	MaxQueued         int    // messages that wait to be sent; 0: 1,000
 	Overflow          Overflow
-	MaxArrived        int // messages of QoS 0 that wait for a handler; 0: 1,000
+	RetryDelay        time.Duration // V31 only, whose section 4.2 has it: PUBLISH and PUBREL without an answer are sent again after it, on the same connection; 0: when a connection begins, as later versions want it
+	RetryAttempts     int           // so often; without an answer then, the message fails with ErrNoAnswer. 0: 3
+	MaxArrived        int           // messages of QoS 0 that wait for a handler; 0: 1,000
 
 	Properties []Property // User Properties of CONNECT, V5
 
@@ -88,6 +90,7 @@ var (
 	ErrClosed    = errors.New("client: closed")
 	ErrQueueFull = errors.New("client: the queue of messages to send is full")
 	ErrLost      = errors.New("client: the connection was lost")
+	ErrNoAnswer  = errors.New("client: the broker does not answer")
 	ErrNoSession = errors.New("client: not connected, and this is not kept for later")
 )
 
@@ -155,6 +158,9 @@ func (o *Options) validate() error {
 			bad("%w", err)
 		}
 	}
+	if o.RetryDelay != 0 && (o.Version != V31 || o.RetryDelay < 0) || o.RetryAttempts < 0 {
+		bad("RetryDelay %v, RetryAttempts %d: they are above 0, and for MQTT 3.1: later versions forbid to send again on one connection", o.RetryDelay, o.RetryAttempts)
+	}
 	if v := o.Version; v != 0 && v != V31 && v != V311 && v != V5 {
 		bad("Version %v: want V31, V311 or V5", v)
 	}
@@ -201,6 +207,7 @@ func (o *Options) withDefaults() Options {
 	set(&d.MaxInflight, 64)
 	set(&d.MaxQueued, 1000)
 	set(&d.MaxArrived, 1000)
+	set(&d.RetryAttempts, 3)
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -267,6 +267,9 @@ func (cn *conn) encode(g *outgoing, id uint16, dup bool) {
 	}
 	cn.out = codec.AppendPublish(cn.out, v, &d, g.topic(), g.payload(), g.properties())
 	g.tried = true
+	if cn.c.o.RetryDelay > 0 {
+		g.sent = time.Now()
+	}
 	cn.poke()
 }
 
@@ -326,6 +329,9 @@ func (cn *conn) acknowledged(t codec.PacketType, a codec.Ack) error {
 		g.result(a)
 		g.data = g.data[:0:0] // it is never sent again [MQTT-4.3.3-6]
 		g.topicLen, g.propsLen = 0, 0
+		if c.o.RetryDelay > 0 {
+			g.sent, g.repeats = time.Now(), 0
+		}
 		c.keep(g, a.PacketID, inflight.AwaitPubcomp)
 		cn.out = codec.AppendAck(cn.out, c.o.Version, codec.PUBREL, a.PacketID, codec.Success, nil)
 		cn.poke()

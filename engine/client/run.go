@@ -194,6 +194,9 @@ func (c *Client) begin(cn *conn) bool {
 	}
 	c.conn = cn
 	c.clean = false
+	if c.o.RetryDelay > 0 {
+		go cn.retry()
+	}
 	if cn.info.SessionPresent || c.o.Version == V31 && !c.o.CleanStart { // CONNACK of 3.1 does not tell
 		c.resend(cn)
 	} else {
@@ -214,14 +217,62 @@ func (c *Client) resend(cn *conn) {
 	for _, e := range c.window.Ordered(nil) {
 		switch {
 		case e.State == inflight.AwaitPubcomp:
+			e.Value.sent, e.Value.repeats = time.Now(), 0
 			cn.out = codec.AppendAck(cn.out, c.o.Version, codec.PUBREL, e.PacketID, codec.Success, nil)
 		case sent >= cn.quota: // the broker takes fewer at once than before
 			cn.later = append(cn.later, e.PacketID)
 		default:
 			sent++
+			e.Value.repeats = 0
 			cn.encode(e.Value, e.PacketID, true)
 		}
 	}
+}
+
+// retry sends again what is not answered, while the connection lasts (MQTT 3.1
+// section 4.2).
+func (cn *conn) retry() {
+	tick := time.NewTicker(max(cn.c.o.RetryDelay/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-cn.gone:
+			return
+		case now := <-tick.C:
+			cn.c.mu.Lock()
+			cn.retryDue(now)
+			cn.c.mu.Unlock()
+		}
+	}
+}
+
+// retryDue sends again what has waited for long enough, and gives up what was
+// sent often enough. Under mu.
+func (cn *conn) retryDue(now time.Time) {
+	c := cn.c
+	if c.conn != cn {
+		return
+	}
+	for _, e := range c.window.Ordered(nil) {
+		g := e.Value
+		switch {
+		case e.State == awaitSuback || g.sent.IsZero() || now.Sub(g.sent) < c.o.RetryDelay:
+		case g.repeats == c.o.RetryAttempts:
+			c.window.Remove(e.PacketID) // e is no longer valid
+			c.open--
+			c.forget(g)
+			go g.fail(ErrNoAnswer)
+		case e.State == inflight.AwaitPubcomp:
+			g.sent, g.repeats = now, g.repeats+1
+			cn.out = codec.AppendAck(cn.out, c.o.Version, codec.PUBREL, e.PacketID, codec.Success, nil)
+			cn.poke()
+		default:
+			g.repeats++
+			cn.encode(g, e.PacketID, true)
+		}
+	}
+	cn.pump()
+	c.signal()
 }
 
 // anew queues what was in flight in front of what waits: the broker does not

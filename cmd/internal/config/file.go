@@ -122,6 +122,7 @@ type Limits struct {
 	RateDisconnect bool         `key:"rate_disconnect" doc:"a client above its rate is disconnected instead"`
 	UserRates      Rates        `key:"user_rates" doc:"of all clients together that have one user name"`
 	AddressRates   Rates        `key:"address_rates" doc:"of all clients together that have one address (of IPv6: one /64)"`
+	UserRate       int          `key:"user_connect_rate" doc:"connects of one user name a second; more are refused; 0: any" min:"0" max:"1000000000"`
 	UserConns      int          `key:"user_connections" doc:"clients connected with one user name, one more where it comes back to its session; 0: any" min:"0" max:"10000000"`
 	AddressConns   int          `key:"address_connections" doc:"connections of one address (of IPv6: one /64) at once; 0: any" min:"0" max:"10000000"`
 	AddressRate    int          `key:"address_connect_rate" doc:"connections of one address that begin within a second; 0: any" min:"0" max:"1000000000"`
@@ -276,7 +277,7 @@ func (f *File) take(o engine.Options) {
 		Subscriptions: o.MaxSubscriptions, PacketFilters: o.MaxFilters, TopicLevels: o.MaxTopicLevels, TopicLength: o.MaxTopicLength,
 		MessageRate: o.MessageRate, ByteRate: o.ByteRate, RateDisconnect: o.RateDisconnect,
 		SendRate: o.SendRate, SendByteRate: o.SendByteRate, UserRates: Rates(o.UserRates), AddressRates: Rates(o.AddressRates),
-		UserConns: o.UserConnections, AddressConns: o.AddressConnections, AddressRate: o.AddressConnectRate, ClientRate: o.ClientConnectRate, LoopDelay: Duration(max(0, o.LoopDelay)),
+		UserConns: o.UserConnections, UserRate: o.UserConnectRate, AddressConns: o.AddressConnections, AddressRate: o.AddressConnectRate, ClientRate: o.ClientConnectRate, LoopDelay: Duration(max(0, o.LoopDelay)),
 		Retained: Retained{Messages: o.MaxRetainedMessages, Bytes: SizeLimit(o.MaxRetainedBytes),
 			ClientMessages: o.ClientRetainedMessages, ClientBytes: SizeLimit(o.ClientRetainedBytes)},
 		Outbound: Size(o.OutboundBytes), Mailbox: Size(o.MailboxBytes),
@@ -369,7 +370,7 @@ func (f *File) Options() (engine.Options, []Users, error) {
 		MaxSubscriptions: m.Subscriptions, MaxFilters: m.PacketFilters, MaxTopicLevels: m.TopicLevels, MaxTopicLength: m.TopicLength,
 		MessageRate: m.MessageRate, ByteRate: m.ByteRate, RateDisconnect: m.RateDisconnect,
 		SendRate: m.SendRate, SendByteRate: m.SendByteRate, UserRates: engine.Rates(m.UserRates), AddressRates: engine.Rates(m.AddressRates),
-		UserConnections: m.UserConns, AddressConnections: m.AddressConns, AddressConnectRate: m.AddressRate, ClientConnectRate: m.ClientRate, LoopDelay: time.Duration(m.LoopDelay),
+		UserConnections: m.UserConns, UserConnectRate: m.UserRate, AddressConnections: m.AddressConns, AddressConnectRate: m.AddressRate, ClientConnectRate: m.ClientRate, LoopDelay: time.Duration(m.LoopDelay),
 		MaxRetainedMessages: m.Retained.Messages, MaxRetainedBytes: engine.Limit(m.Retained.Bytes),
 		ClientRetainedMessages: m.Retained.ClientMessages, ClientRetainedBytes: engine.Limit(m.Retained.ClientBytes),
 		OutboundBytes: int(m.Outbound), MailboxBytes: int(m.Mailbox),

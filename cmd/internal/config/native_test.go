@@ -125,7 +125,7 @@ func TestNativeCoversOptions(t *testing.T) {
 	f.Limits.HookTimeout, f.Limits.HookWorkers, f.Limits.HookBacklog = 14, 15, 16
 	f.Limits.MessageRate, f.Limits.ByteRate, f.Limits.RateDisconnect = 17, 18, true
 	f.Limits.AddressConns, f.Limits.AddressRate, f.Limits.ClientRate = 19, 20, 21
-	f.Limits.UserConns = 37
+	f.Limits.UserConns, f.Limits.UserRate = 37, 38
 	f.Limits.PacketFilters, f.Limits.TopicLength, f.Limits.SendRate, f.Limits.SendByteRate = 24, 25, 26, 27
 	f.Limits.LoopDelay, f.Limits.UserRates, f.Limits.AddressRates = 36, Rates{28, 29, 30, 31}, Rates{32, 33, 34, 35}
 	f.Features = Features{PayloadFormat: true, SharedStrategy: "random", ResponseInfo: "x"}

@@ -20,6 +20,7 @@ const (
 	Retained                         // messages refused: too many are retained, or too large
 	ClientRetained                   // the same, of one client
 	UserConnections                  // CONNECT refused: as many of its user name are connected as may be
+	UserConnectRate                  // CONNECT refused: its user name connects too often
 	ListenerConnectRate              // CONNECT refused, or the connection before TLS
 	Overload                         // CONNECT refused: the loop is late
 	NumLimits
@@ -27,6 +28,6 @@ const (
 
 var limitNames = [NumLimits]string{"banned", "address-connections", "address-connect-rate", "client-connect-rate", "rate-paused", "rate-disconnected",
 	"shared-rate-paused", "send-rate-paused", "topic-levels", "topic-length", "packet-filters", "subscriptions", "retained", "client-retained",
-	"user-connections", "listener-connect-rate", "overload"}
+	"user-connections", "user-connect-rate", "listener-connect-rate", "overload"}
 
 func (l Limit) String() string { return limitNames[l] }
