@@ -274,7 +274,7 @@ func TestStalledReaderHoldsUpNobody(t *testing.T) {
 			if slow.held > bound+2*len(payload)+200 {
 				t.Errorf("version %v: %d bytes wait for a client that does not read, bound %d", v, slow.held, bound)
 			}
-			h.b.loops[slow.env.loop.id].Ticked()
+			h.b.loops[slow.env.loop.id].Ticked(0)
 			if n := h.b.stats().QueuedMessages; n != 50 {
 				t.Errorf("version %v: %d messages wait in the session, want 50", v, n)
 			}

@@ -140,7 +140,7 @@ func (h *harness) advance(d time.Duration) {
 			if e.later != 0 && e.later <= h.clock.Now() {
 				e.later, e.woken = 0, true
 			}
-			e.loop.Ticked()
+			e.loop.Ticked(0)
 		}
 		h.run()
 	}

@@ -136,7 +136,6 @@ func (l *loop) Opened(s transport.Socket) transport.Peer {
 	l.begin()
 	defer l.end()
 	l.counters.SocketsOpened++
-	l.probe()
 	unwanted, counted := codec.Success, false
 	if in := s.Listener().(*door); in.Proxy == nil {
 		unwanted, counted = l.enter(in, s.RemoteAddr())
@@ -187,11 +186,10 @@ func (l *loop) Woken() {
 const mailboxKeep = 1 << 14
 
 // Ticked implements transport.Loop.
-func (l *loop) Ticked() {
+func (l *loop) Ticked(late time.Duration) {
 	l.at(workTick)
 	l.advance()
-	l.late.look(l)
-	l.probe()
+	l.late.note(l, late)
 	l.counters.Mailbox = int64(l.mailbox.count())
 	l.cell.Publish(&l.counters)
 	l.buffers.trim()

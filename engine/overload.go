@@ -8,14 +8,15 @@ import (
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
 
-// A lateness is how long what is ready to be read waits for its loop. The loop
-// posts a task to itself, at each tick and while clients connect, one at a time,
-// and looks how long it takes to come to it.
+// A lateness is how long what is ready to be read waits for its loop: for how
+// long a tick was due; and while clients connect, how long the loop takes to come
+// to a task that it posts to itself, one at a time. Such a task measures where
+// connections are read only: posted by another task it is run right behind it.
 // One late answer is a garbage collection or another process; two in a row are
 // a queue. Loop-owned.
 type lateness struct {
 	asked        clock.Time    // when the probe that is under way was posted; 0: none is
-	answered     clock.Time    // when the last one came back
+	noted        clock.Time    // when last was
 	last, before time.Duration // what the last two took
 
 	warned clock.Time // when it was last logged
@@ -32,7 +33,7 @@ const (
 	knownLateness = 4
 )
 
-// probe begins to measure, unless it is under way.
+// probe begins to measure, unless it is under way. Where a connection is read.
 func (l *loop) probe() {
 	if l.late.asked != 0 || l.b.options().LoopDelay < 0 {
 		return
@@ -42,25 +43,25 @@ func (l *loop) probe() {
 }
 
 func probed(l *loop) {
-	d := &l.late
-	if d.asked.Sub(d.answered) > latenessLasts {
-		d.last = 0
-	}
-	d.before, d.last = d.last, l.now.Sub(d.asked)
-	d.asked, d.answered = 0, l.now
-	d.shown.Store(int64(d.last))
-	d.look(l)
+	took := l.now.Sub(l.late.asked)
+	l.late.asked = 0
+	l.late.note(l, took)
 }
 
-// look settles whether the loop is over its bound.
-func (d *lateness) look(l *loop) {
+// note takes one measurement in, and settles whether the loop is over its bound.
+func (d *lateness) note(l *loop, took time.Duration) {
+	if l.now.Sub(d.noted)-took > latenessLasts {
+		d.last = 0
+	}
+	d.before, d.last, d.noted = d.last, took, l.now
+	d.shown.Store(int64(took))
 	most := l.b.options().LoopDelay
 	d.over.Store(most > 0 && d.now(l.now) > most)
 }
 
 // now is how late the loop is, as far as two probes agree.
 func (d *lateness) now(now clock.Time) time.Duration {
-	if now.Sub(d.answered) > latenessLasts {
+	if now.Sub(d.noted) > latenessLasts {
 		return 0
 	}
 	return min(d.last, d.before)

@@ -1,12 +1,15 @@
 package engine
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
+	"github.com/wheelmq/wheelmq/engine/hook"
 	"github.com/wheelmq/wheelmq/engine/internal/certs/certtest"
 	"github.com/wheelmq/wheelmq/engine/internal/metrics"
 )
@@ -128,4 +131,57 @@ func TestLimitsBeforeTLS(t *testing.T) {
 			eventually(t, socketPatience, "it is counted", func() bool { return b.stats().Limited[metrics.Banned] == 1 && b.stats().Refused == 1 })
 		})
 	}
+}
+
+// slowPublisher makes each message of a client cost its loop time.
+type slowPublisher struct{}
+
+func (slowPublisher) InterceptPublish(hook.Client, *hook.Publication) hook.Outcome {
+	time.Sleep(10 * time.Millisecond)
+	return hook.Outcome{}
+}
+
+// A loop that those who are connected keep busy turns strangers away, who come
+// in when it has caught up.
+func TestOverloadOverSockets(t *testing.T) {
+	b := startBroker(t, Options{Loops: 1, LoopDelay: 20 * time.Millisecond, Hooks: []any{slowPublisher{}},
+		Listeners: []Listener{{Address: "127.0.0.1:0", Anonymous: true}}})
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	var busy []*socketClient
+	for i := range 30 {
+		busy = append(busy, connectSocket(t, b, codec.V311, fmt.Sprint("busy", i), true))
+	}
+	for _, c := range busy {
+		all.Go(func() {
+			for id := uint16(1); ; id++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if c.send(publishPacket(codec.V311, "t", "x", 1, max(id, 1))) != nil {
+					t.Error("a connected client was thrown out")
+					return
+				}
+				if _, _, err := c.frame(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	try := func() error {
+		c, err := tryDial(t, b.Addrs()[0].String(), codec.V5)
+		if err == nil {
+			defer c.Close()
+			_, err = c.connect("stranger", true)
+		}
+		return err
+	}
+	eventually(t, socketPatience, "a stranger is turned away", func() bool { return try() != nil })
+	close(stop)
+	all.Wait()
+	eventually(t, socketPatience, "it is counted", func() bool { return b.stats().Limited[metrics.Overload] > 0 })
+	eventually(t, socketPatience, "the stranger comes in", func() bool { return try() == nil })
 }

@@ -206,7 +206,7 @@ func (s *sim) tick(i int) {
 	}
 	s.did("loop %d ticks", i)
 	s.ticked[i] = s.now()
-	s.call(i, func() { s.envs[i].loop.Ticked() })
+	s.call(i, func() { s.envs[i].loop.Ticked(0) })
 	s.overdue(i)
 }
 

@@ -201,9 +201,9 @@ func TestSysIntervalIsKept(t *testing.T) {
 	h := newHarness(t, 1, Options{SysInterval: 10 * time.Second})
 	watch := h.client(codec.V5, "watch").subscribed(filter("$SYS/broker/uptime", 0), filter("$SYS/broker/version", 0))
 	h.clock.Advance(3 * time.Second) // a loop that is late
-	h.envs[0].loop.Ticked()
+	h.envs[0].loop.Ticked(0)
 	h.clock.Advance(9 * time.Second)
-	h.envs[0].loop.Ticked()
+	h.envs[0].loop.Ticked(0)
 	h.run()
 	watch.expectServed("wheelmq wheelmq 3 seconds 12 seconds")
 	h.advance(7 * time.Second)

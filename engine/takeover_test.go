@@ -297,7 +297,7 @@ func (s *shuffle) consistent() {
 				}
 			}
 		}
-		l.Ticked()
+		l.Ticked(0)
 	}
 	sum := s.b.stats()
 	f := func(what string, got, want int) {
@@ -461,7 +461,7 @@ func TestTakeoverOfShortSessions(t *testing.T) {
 				s.lose(r, r.conns[s.rng.IntN(len(r.conns))])
 			default:
 				s.clock.Advance(tick)
-				s.envs[s.rng.IntN(loops)].loop.Ticked()
+				s.envs[s.rng.IntN(loops)].loop.Ticked(0)
 			}
 		}
 		for s.turn() {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/panjf2000/gnet/v2"
 
@@ -20,6 +21,7 @@ type eventLoop struct {
 	owner   Loop
 	waking  atomic.Bool // a wake task is posted and has not begun
 	ticking atomic.Bool // the same for a tick
+	due     time.Time   // when the tick was posted; the ticker's, the loop's while ticking
 
 	// loop goroutine
 	scratch   scratch
@@ -58,9 +60,13 @@ func (l *eventLoop) Wake() {
 	}
 }
 
-// tick posts a tick, unless one is under way. Any goroutine.
+// tick posts a tick, unless one is under way. The ticker.
 func (l *eventLoop) tick() {
-	if l.ticking.CompareAndSwap(false, true) && !l.execute((*tickTask)(l)) {
+	if !l.ticking.CompareAndSwap(false, true) {
+		return
+	}
+	l.due = time.Now()
+	if !l.execute((*tickTask)(l)) {
 		l.ticking.Store(false)
 	}
 }
@@ -89,10 +95,11 @@ func (t *wakeTask) Run(context.Context) error {
 type tickTask eventLoop
 
 func (t *tickTask) Run(context.Context) error {
+	late := time.Since(t.due)
 	t.ticking.Store(false)
 	defer (*eventLoop)(t).guard()
 	(*eventLoop)(t).pingIdle()
-	t.owner.Ticked()
+	t.owner.Ticked(late)
 	return nil
 }
 

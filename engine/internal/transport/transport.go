@@ -3,6 +3,7 @@ package transport
 import (
 	"crypto/tls"
 	"net"
+	"time"
 )
 
 // A Loop is the owner of everything on one event loop. Its methods run on that
@@ -15,8 +16,8 @@ type Loop interface {
 	Opened(s Socket) Peer
 	// Woken runs once for any number of [Waker.Wake] calls since the last run.
 	Woken()
-	// Ticked runs about every [TickInterval].
-	Ticked()
+	// Ticked runs about every [TickInterval]; late is for how long it was due.
+	Ticked(late time.Duration)
 }
 
 // A Peer is the engine's side of one connection.

@@ -67,7 +67,7 @@ func (l *testLoop) Woken() {
 	}
 }
 
-func (l *testLoop) Ticked() {
+func (l *testLoop) Ticked(time.Duration) {
 	defer l.enter()()
 	l.ticked.Add(1)
 	if l.onTick != nil {
