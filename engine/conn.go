@@ -484,10 +484,7 @@ func (c *conn) writeOut() {
 		return
 	}
 	if c.gate > c.loop.commits.committed && c.waits() {
-		if len(out.B) > 4*c.loop.b.options().OutboundBytes+c.loop.b.options().MaximumPacketSize {
-			c.loop.counters.OutputOverflows++
-			c.drop("more waits for the store than may")
-		}
+		c.checkOutput(c.unsent())
 		return
 	}
 	c.out = nil
@@ -504,15 +501,24 @@ func (c *conn) writeOut() {
 	}
 }
 
-// checkOutput acts on what the client has not read: above the bound it is a
-// slow reader, and a client that makes us answer without ever reading the
-// answers is closed.
+// unsent is the number of bytes that the kernel did not take yet.
+func (c *conn) unsent() int {
+	n := c.sock.Buffered()
+	if c.out != nil {
+		n += len(c.out.B)
+	}
+	return n
+}
+
+// checkOutput acts on what the client has not read, or may not have before the
+// store has more: above the bound it is a slow reader, and a client that makes
+// us answer without ever reading the answers is closed.
 func (c *conn) checkOutput(buffered int) {
 	o := c.loop.b.options()
 	switch {
 	case buffered > 4*o.OutboundBytes+o.MaximumPacketSize:
 		c.loop.counters.OutputOverflows++
-		c.drop("the client does not read what it asked for")
+		c.drop("the client does not read what it asked for, or the store is too slow for it")
 	case buffered > o.OutboundBytes && !c.congested:
 		c.congested = true
 		c.cl.tellMembers()

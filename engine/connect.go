@@ -269,6 +269,10 @@ func (l *loop) accept(c *conn, cn *connecting) {
 		c.refuse(codec.QuotaExceeded, "as many sessions as allowed")
 		return
 	}
+	if !ok && cn.expiry > 0 && l.b.durable != nil && l.full() {
+		c.refuse(codec.QuotaExceeded, "the store takes no new sessions now")
+		return
+	}
 	cl := &client{}
 	cl.Init(cn.ClientID, l.b.limits.Load())
 	l.allocate(cl)

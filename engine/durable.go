@@ -316,6 +316,10 @@ func (c *conn) waits() bool {
 // refusing reports whether the store failed a moment ago.
 func (l *loop) refusing() bool { return int64(l.now) < l.b.durable.failed.Load() }
 
+// full reports whether what is new and has to survive is refused: the store
+// failed a moment ago, or has little room.
+func (l *loop) full() bool { return l.refusing() || l.b.durable.store.Full() }
+
 // publisherConn is the connection of who published p, if it is here.
 func (l *loop) publisherConn(p *publication) *conn {
 	if cl := l.client(p.publisher); cl != nil {
@@ -344,7 +348,7 @@ func (l *loop) keep(p *publication, r *router.Route) bool {
 			id := l.survives(p, s)
 			switch {
 			case id == 0:
-			case l.refusing():
+			case l.full():
 				return false
 			case only == 0:
 				first, only = *s, id
@@ -374,7 +378,7 @@ func (l *loop) survives(p *publication, s *router.Subscriber) store.SessionID {
 // keepOne writes p's delivery by s, of a shared subscription or for one client
 // alone, if it must survive.
 func (l *loop) keepOne(p *publication, s *router.Subscriber, shared bool) {
-	if id := l.survives(p, s); id != 0 && !l.refusing() {
+	if id := l.survives(p, s); id != 0 && !l.full() {
 		l.keepFor(p, s, id, true, shared)
 	}
 }

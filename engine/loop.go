@@ -284,7 +284,7 @@ func (l *loop) pollCongested() {
 		if c.state == connClosed || !c.congested {
 			continue
 		}
-		if c.sock.Buffered() > l.b.options().OutboundBytes/4 {
+		if c.unsent() > l.b.options().OutboundBytes/4 {
 			l.congested[keep] = c
 			keep++
 			continue

@@ -265,7 +265,7 @@ func (l *loop) publish(p *publication) codec.ReasonCode {
 		l.drop(hook.DropRefusedPublish, nil, p.topic)
 		return codec.QuotaExceeded
 	}
-	if p.retain && !p.sys && l.b.durable != nil && l.refusing() {
+	if p.retain && !p.sys && l.b.durable != nil && (l.refusing() || len(p.payload) > 0 && l.full()) {
 		return codec.QuotaExceeded
 	}
 	if p.qos > 0 && l.b.durable != nil && !l.keep(p, r) {

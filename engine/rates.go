@@ -235,7 +235,7 @@ func (c *conn) unhold() {
 		return
 	}
 	r.held, c.congested = false, false
-	if c.checkOutput(c.sock.Buffered()); c.state == connOpen {
+	if c.checkOutput(c.unsent()); c.state == connOpen {
 		c.pump()
 	}
 }

@@ -135,6 +135,9 @@ func (l *loop) makeSubscription(cl *client, f *codec.Subscription, id uint32, sh
 			l.counters.Limited[metrics.Subscriptions]++
 			return codec.QuotaExceeded, nil
 		}
+		if cl.stored != 0 && l.full() {
+			return codec.QuotaExceeded, nil
+		}
 		s = cl.addSubscription(string(f.Filter))
 	}
 	s.id, s.noLocal, s.retainAsPublished = id, f.NoLocal, f.RetainAsPublished

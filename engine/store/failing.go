@@ -8,11 +8,19 @@ type Failing struct {
 	Store
 	broken atomic.Bool
 	busy   atomic.Bool
+	full   atomic.Bool
 }
 
 // Break makes commits fail with ErrUnavailable from now on; Refuse makes Commit
-// itself answer ErrBusy. Either ends with false.
+// itself answer ErrBusy; Fill makes the store say that it is full, no more.
+// Each ends with false.
 func (f *Failing) Break(on bool) { f.broken.Store(on) }
+
+// Fill: see Break.
+func (f *Failing) Fill(on bool) { f.full.Store(on) }
+
+// Full implements Store.
+func (f *Failing) Full() bool { return f.full.Load() || f.Store.Full() }
 
 // Refuse: see Break.
 func (f *Failing) Refuse(on bool) { f.busy.Store(on) }

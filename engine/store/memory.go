@@ -55,6 +55,9 @@ func (s *Memory) Reopen() {
 	s.closed = false
 }
 
+// Full implements Store: it never is.
+func (s *Memory) Full() bool { return false }
+
 // First is one above the highest identifier seen.
 func (s *Memory) First() uint64 {
 	s.mu.Lock()

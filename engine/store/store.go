@@ -41,6 +41,11 @@ type Store interface {
 	// caller's and done uncalled.
 	Commit(b *Batch, done func(*Batch, error)) error
 
+	// Full reports that there is little room: what is new (messages, sessions,
+	// subscriptions) is to be refused rather than committed, so that there is
+	// room for the changes by which what is kept goes. It answers at once.
+	Full() bool
+
 	// Load hands every session, every retained message and the extent of every
 	// queue to l, from several goroutines. Once, before the first Commit. What is
 	// damaged is put aside and told to l. It may read for long: not on a loop.

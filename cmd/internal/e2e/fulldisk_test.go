@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -15,14 +16,22 @@ import (
 )
 
 // TestFullDisk has somebody else fill the disk of a broker, a tmpfs, to the
-// last byte. What must be kept is refused then, all else goes on, and with room it is taken again;
-// what was acknowledged arrives, after a kill in between too.
+// last byte, and then the broker itself fill it as far as it may. What must be
+// kept is refused then, all else goes on, and with room it is taken again. What
+// was acknowledged arrives, after a kill in between too: a disk that the broker
+// filled is emptied by its clients.
 func TestFullDisk(t *testing.T) {
 	if !onlyWheelmq(t) {
 		return
 	}
+	for _, kind := range []string{"pebble", "sqlite"} {
+		t.Run(kind, func(t *testing.T) { fullDisk(t, kind) })
+	}
+}
+
+func fullDisk(t *testing.T, kind string) {
 	dir := t.TempDir()
-	if err := syscall.Mount("wheelmq", dir, "tmpfs", 0, "size=300m,mode=0700"); errors.Is(err, syscall.EPERM) {
+	if err := syscall.Mount("wheelmq", dir, "tmpfs", 0, "size=512m,mode=0700"); errors.Is(err, syscall.EPERM) {
 		t.Skip("mounting a tmpfs needs root")
 	} else if err != nil {
 		t.Fatal(err)
@@ -36,7 +45,7 @@ func TestFullDisk(t *testing.T) {
 		b := &broker{port: freePort(t), stopped: true}
 		b.address = fmt.Sprint("127.0.0.1:", b.port)
 		unbounded := []string{"WHEELMQ_LIMITS__QUEUE__MESSAGES=unlimited", "WHEELMQ_LIMITS__QUEUE__BYTES=unlimited"}
-		b.process = startProcess(t, nil, unbounded, wheelmqPath, "--listen", b.address, "--data-dir", filepath.Join(dir, "data"))
+		b.process = startProcess(t, nil, unbounded, wheelmqPath, "--listen", b.address, "--store", kind+":"+filepath.Join(dir, "data"))
 		b.awaitOpen(t)
 		return b
 	}
@@ -76,13 +85,38 @@ func TestFullDisk(t *testing.T) {
 	if text := b.log.String(); !strings.Contains(text, "cannot keep messages now") {
 		t.Errorf("no word of the disk:\n%s", text)
 	}
-	b = start()
-	f.b = b
+	restart := func() {
+		t.Helper()
+		b = start()
+		f.b = b
+		f.pub = f.connect("publisher")
+	}
+	restart()
 	f.drain()
-	f.pub = f.connect("publisher")
+	f.until(true)
+
+	f.size = 256 << 10
+	f.fillUp()
+	if len(f.acknowledged) < 300 {
+		t.Errorf("%d messages of %d bytes filled the disk", len(f.acknowledged), f.size)
+	}
+	if err := b.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-b.ended
+	restart()
+	f.fillUp()
+	f.must(client.Message{Topic: "live", QoS: 1})
+	if _, err := f.pub.Subscribe(t.Context(), client.Subscription{Filter: "live", QoS: 1}); err != nil {
+		t.Errorf("a session that need not be kept cannot subscribe: %v", err)
+	}
+	f.drain()
 	f.until(true)
 	f.pub.Close()
 	b.stop(t)
+	if text := b.log.String(); !strings.Contains(text, "store: full") || !strings.Contains(text, "has room again") || strings.Contains(text, "cannot keep") {
+		t.Errorf("of the room it said\n%s", text)
+	}
 }
 
 // fill writes a file until there is no room.
@@ -108,6 +142,7 @@ type diskFiller struct {
 	b            *broker
 	pub          *client.Client
 	next         int
+	size         int // of messages, at least
 	acknowledged map[string]bool
 }
 
@@ -134,7 +169,9 @@ func (f *diskFiller) publish(want bool) bool {
 	f.next++
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
-	_, err := f.pub.Publish(ctx, client.Message{Topic: "disk/" + name, QoS: client.QoS(1 + f.next%2), Payload: []byte(name)})
+	payload := make([]byte, f.size)
+	rand.Read(payload) // does not compress
+	_, err := f.pub.Publish(ctx, client.Message{Topic: "disk/" + name, QoS: client.QoS(1 + f.next%2), Payload: payload})
 	switch {
 	case ctx.Err() != nil:
 		f.t.Fatalf("no answer to a message\n%s", &f.b.log)
@@ -147,6 +184,18 @@ func (f *diskFiller) publish(want bool) bool {
 		f.t.Fatalf("refused: %v", err)
 	}
 	return err == nil
+}
+
+// fillUp publishes until none is taken, also when what was written has settled.
+func (f *diskFiller) fillUp() {
+	f.t.Helper()
+	for refused := 0; refused < 3; refused++ {
+		f.until(false)
+		time.Sleep(300 * time.Millisecond)
+		if f.publish(false) {
+			refused = 0
+		}
+	}
 }
 
 // until publishes until messages are taken, or refused.
@@ -176,13 +225,13 @@ func (f *diskFiller) drain() {
 	f.t.Helper()
 	arrived := make(chan string, 1000)
 	c, err := client.New(client.Options{Servers: []string{"mqtt://" + f.b.address}, ClientID: "subscriber", SessionExpiry: 3600,
-		Handler: func(m *client.Message) { arrived <- string(m.Payload) }})
+		Handler: func(m *client.Message) { arrived <- strings.TrimPrefix(m.Topic, "disk/") }})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	defer c.Close()
 	if err := c.Connect(f.t.Context()); err != nil {
-		f.t.Fatal(err)
+		f.t.Fatalf("%v\n%s", err, &f.b.log)
 	}
 	timeout := time.After(patience)
 	for left := len(f.acknowledged); left > 0; {

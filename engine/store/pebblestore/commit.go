@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -26,7 +27,11 @@ type group struct {
 	dead, dying map[store.SessionID]struct{}
 	turned      time.Time
 
-	lookedAt time.Time
+	lookedAt  time.Time
+	unlooked  int64 // bytes taken since
+	full      bool  // it was, at the last look
+	flushedAt time.Time
+	written   bool // something since the last flush that makes room
 }
 
 const deadFor = 5 * time.Minute
@@ -62,9 +67,10 @@ func (s *Store) run() {
 	}
 }
 
-// await waits for work; while the store fails it looks whether that is over.
+// await waits for work; while the store fails or is full it looks whether that
+// is over.
 func (s *Store) await() {
-	if !s.failed.Load() {
+	if !s.failed.Load() && !s.group.full {
 		<-s.wake
 		return
 	}
@@ -73,12 +79,12 @@ func (s *Store) await() {
 	select {
 	case <-s.wake:
 	case <-retry.C:
-		_ = s.ready() // tells by State and log
+		_ = s.ready(0) // tells by Available, Full and log
 	}
 }
 
 func (s *Store) commitGroup(commits []commit, size int) {
-	err := s.ready()
+	err := s.ready(int64(size))
 	if err == nil {
 		if err = s.write(commits); err != nil {
 			s.fail(err)
@@ -86,15 +92,15 @@ func (s *Store) commitGroup(commits []commit, size int) {
 		}
 	}
 	s.mu.Lock()
-	s.bytes -= size
+	s.bytes.Add(-int64(size))
 	s.mu.Unlock()
 	for _, c := range commits {
 		c.done(c.b, err)
 	}
 }
 
-// ready answers why nothing can be written now, or nil.
-func (s *Store) ready() error {
+// ready answers why size bytes more cannot be written now, or nil.
+func (s *Store) ready(size int64) error {
 	g := &s.group
 	now := time.Now()
 	if now.Sub(g.turned) > deadFor {
@@ -104,15 +110,16 @@ func (s *Store) ready() error {
 	if s.db == nil {
 		wait = reopenEvery
 	}
-	if now.Sub(g.lookedAt) < wait {
+	g.unlooked += size
+	if now.Sub(g.lookedAt) < wait && g.unlooked <= s.opts.Reserve/16 {
 		if s.failed.Load() {
 			return store.ErrUnavailable
 		}
 		return nil
 	}
-	g.lookedAt = now
-	if free := s.free(); s.opts.Reserve > 0 && free < uint64(s.opts.Reserve) {
-		return s.unavailable(fmt.Errorf("%d bytes free, fewer than the reserve of %d", free, s.opts.Reserve))
+	g.lookedAt, g.unlooked = now, size
+	if err := s.room(); err != nil {
+		return s.unavailable(err)
 	}
 	if s.db == nil {
 		db, err := s.openDB()
@@ -127,6 +134,58 @@ func (s *Store) ready() error {
 		s.opts.Logger.Info("store: keeps messages again", "dir", s.dir)
 	}
 	return nil
+}
+
+// hardReserve divides Options.Reserve: with less free nothing is written.
+const hardReserve = 4
+
+// room looks at the free space. An error says that there is none.
+func (s *Store) room() error {
+	g := &s.group
+	if s.opts.Reserve < 0 {
+		return nil
+	}
+	free := int64(min(s.free(), math.MaxInt64))
+	s.spare.Store(free - s.owed() - s.opts.Reserve)
+	switch was := g.full; {
+	case s.Full() && !was:
+		g.full = true
+		s.opts.Logger.Error("store: full, messages that are to be kept are refused; make room on its disk, or have the clients take what waits for them",
+			"dir", s.dir, "free", free, "reserve", s.opts.Reserve)
+	case was && !s.Full():
+		g.full = false
+		s.opts.Logger.Info("store: has room again", "dir", s.dir, "free", free)
+	case was:
+		s.makeRoom()
+	}
+	if free < s.opts.Reserve/hardReserve {
+		return fmt.Errorf("%d bytes free on the disk, nothing is written with fewer than %d", free, s.opts.Reserve/hardReserve)
+	}
+	return nil
+}
+
+// owed is what Pebble will write although nothing more comes: what is in memory
+// becomes tables, and it makes logs until it has as many as it uses in turn,
+// each of which takes its size in advance.
+func (s *Store) owed() int64 {
+	if s.db == nil {
+		return 0
+	}
+	m := s.db.Metrics()
+	logs := max(0, logsInTurn-m.WAL.Files-m.WAL.ObsoleteFiles)
+	return int64(m.MemTable.Size) + logs*memTableSize*11/10
+}
+
+// makeRoom has what was deleted in memory alone reach the tables, where Pebble
+// drops what it deletes. Pebble would wait for more.
+func (s *Store) makeRoom() {
+	if s.db == nil || !s.group.written || time.Since(s.group.flushedAt) < reopenEvery {
+		return
+	}
+	s.group.written, s.group.flushedAt = false, time.Now()
+	if _, err := s.db.AsyncFlush(); err != nil {
+		s.opts.Logger.Warn("store: flushing to make room", "dir", s.dir, "error", err)
+	}
 }
 
 // free is the free space; where it cannot be told there is enough.
@@ -161,7 +220,7 @@ func (s *Store) fail(err error) {
 // write makes commits durable together.
 func (s *Store) write(commits []commit) error {
 	g := &s.group
-	g.batch = s.newBatch(commits)
+	g.batch, g.written = s.newBatch(commits), true
 	defer func() {
 		clear(g.refs)
 		clear(g.put)

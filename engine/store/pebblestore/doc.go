@@ -33,8 +33,11 @@
 // Written is given as Synced: Pebble has no wait for the operating system alone.
 // Received is answered at once where nothing that must wait is ahead.
 //
-// Before each group the free space is looked at: below Options.Reserve nothing
-// is written and commits fail until there is room again, because Pebble does not
+// The free space is looked at ten times a second, and whenever a sixteenth of
+// Options.Reserve was taken: with less than the reserve beyond what Pebble is yet
+// to write the store is full, and flushes once a second, so that what is deleted
+// leaves the disk. Below a quarter of the reserve nothing is written and commits
+// fail until there is room again, because Pebble does not
 // outlive a log it cannot write. Where a write fails all the same the database
 // is closed and opened again, once a second until it succeeds.
 //

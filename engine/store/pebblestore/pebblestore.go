@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,9 @@ import (
 
 // Options of a store; the zero value works.
 type Options struct {
-	// Reserve is how many bytes must be free on the disk for commits to be
-	// taken; 0: 64 MiB, negative: any.
+	// Reserve is how many bytes are to stay free on the disk: the store is full
+	// with fewer, and takes nothing at all with fewer than a quarter of them.
+	// 0: 64 MiB, negative: any.
 	Reserve int64
 	// PendingBytes bounds what waits to be committed; 0: 256 MiB.
 	PendingBytes int
@@ -50,12 +52,13 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending []commit
-	bytes   int // of pending and of the group that is committed
 	closed  bool
 
 	wake    chan struct{}
 	stopped chan struct{}
-	failed  atomic.Bool // what State tells
+	bytes   atomic.Int64 // of pending and of the group that is committed; written under mu
+	spare   atomic.Int64 // free beyond the reserve, when it was looked at
+	failed  atomic.Bool  // what Available tells
 
 	group group // committer's
 }
@@ -81,6 +84,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		opts.fs = vfs.Default
 	}
 	s := &Store{dir: dir, opts: opts, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	s.spare.Store(math.MaxInt64) // until it is looked at, before the first commit
 	if err := s.begin(); err != nil {
 		return nil, fmt.Errorf("pebblestore: %s: %w", dir, err)
 	}
@@ -108,8 +112,12 @@ func (s *Store) begin() error {
 	return nil
 }
 
-// maxOpenFiles bounds Pebble's open tables: descriptors are for connections.
-const maxOpenFiles = 64
+const (
+	// maxOpenFiles bounds Pebble's open tables: descriptors are for connections.
+	maxOpenFiles = 64
+	memTableSize = 32 << 20
+	logsInTurn   = 4 // seen with this size under load; Pebble keeps three to use again
+)
 
 func (s *Store) openDB() (db *pebble.DB, err error) {
 	defer recovered(&err)
@@ -122,7 +130,7 @@ func (s *Store) options() *pebble.Options {
 		Lock:                  s.lock,
 		MaxOpenFiles:          maxOpenFiles,
 		FormatMajorVersion:    pebble.FormatNewest,
-		MemTableSize:          32 << 20,
+		MemTableSize:          memTableSize,
 		L0CompactionThreshold: 4,
 		L0StopWritesThreshold: 24,
 		Logger:                logger{s.opts.Logger},
@@ -175,6 +183,10 @@ func (s *Store) First() uint64 { return s.epoch << 40 }
 // Available reports whether commits are taken just now.
 func (s *Store) Available() bool { return !s.failed.Load() }
 
+// Full implements store.Store. What waits is counted twice: it goes into the
+// log, and into a table while the log is still there.
+func (s *Store) Full() bool { return s.spare.Load() < 2*s.bytes.Load() }
+
 // Commit implements store.Store.
 func (s *Store) Commit(b *store.Batch, done func(*store.Batch, error)) error {
 	s.mu.Lock()
@@ -182,11 +194,11 @@ func (s *Store) Commit(b *store.Batch, done func(*store.Batch, error)) error {
 	case s.closed:
 		s.mu.Unlock()
 		return store.ErrClosed
-	case s.bytes > 0 && s.bytes+b.Size() > s.opts.PendingBytes:
+	case s.bytes.Load() > 0 && int(s.bytes.Load())+b.Size() > s.opts.PendingBytes:
 		s.mu.Unlock()
 		return store.ErrBusy
 	}
-	s.bytes += b.Size()
+	s.bytes.Add(int64(b.Size()))
 	s.pending = append(s.pending, commit{b, done})
 	s.mu.Unlock()
 	s.poke()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -148,32 +149,49 @@ func (f fullDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: f.free()}, nil
 }
 
-// TestFullDisk: below the reserve nothing is written, and it recovers by itself.
+// TestFullDisk: below the reserve it is full, and what is deleted is dropped
+// soon; far below it nothing is written. Each ends by itself.
 func TestFullDisk(t *testing.T) {
-	free := make(chan uint64, 1)
-	free <- 2000
-	disk := fullDisk{vfs.NewMem(), func() uint64 { n := <-free; free <- n; return n }}
-	s := mustOpen(t, "d", Options{Reserve: 1000, fs: disk})
+	const reserve, plenty = 1 << 20, 1 << 40
+	var free atomic.Uint64
+	free.Store(plenty)
+	disk := fullDisk{vfs.NewMem(), free.Load}
+	s := mustOpen(t, "d", Options{Reserve: reserve, fs: disk})
 	defer s.Close()
-	untilKept(t, s, 1)
-	<-free
-	free <- 999
-	for end := time.Now().Add(time.Minute); put(t, s, 2) == nil; {
-		if time.Now().After(end) {
-			t.Fatal("a full disk takes everything")
+	until := func(what string, f func() bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("not within a minute: ", what)
+			}
 		}
 	}
+	untilKept(t, s, 1)
+	if s.Full() {
+		t.Error("full at the start")
+	}
+	free.Store(reserve - 1)
+	until("it is full", func() bool {
+		if err := put(t, s, 2); err != nil {
+			t.Fatal(err)
+		}
+		return s.Full()
+	})
+	before := s.db.Metrics().Flush.Count
+	if err := put(t, s, 3); err != nil || !s.Available() {
+		t.Errorf("what frees room is not taken: %v", err)
+	}
+	until("what was deleted is flushed", func() bool { return s.db.Metrics().Flush.Count > before })
+	free.Store(plenty)
+	until("it has room, without a commit", func() bool { return !s.Full() })
+	free.Store(reserve/hardReserve - 1)
+	until("it takes nothing", func() bool { return errors.Is(put(t, s, 2), store.ErrUnavailable) })
 	if s.Available() {
 		t.Error("available, on a full disk")
 	}
-	<-free
-	free <- 1000
-	for end := time.Now().Add(time.Minute); !s.Available(); time.Sleep(20 * time.Millisecond) { // without a commit
-		if time.Now().After(end) {
-			t.Fatal("not available again within a minute")
-		}
-	}
-	if err := put(t, s, 3); err != nil {
+	free.Store(plenty)
+	until("it is available, without a commit", s.Available)
+	if err := put(t, s, 4); err != nil || s.Full() {
 		t.Error(err)
 	}
 }

@@ -22,6 +22,8 @@ type committer struct {
 	turned      time.Time
 
 	lookedAt time.Time // at the free space
+	unlooked int64     // bytes taken since
+	full     bool      // it was, at the last look
 
 	cause   error         // of the last failure
 	pause   time.Duration // before the next attempt, while it fails
@@ -69,19 +71,24 @@ func (s *Store) run() {
 	}
 }
 
-// await waits for work; while the store fails it looks whether that is over.
+// await waits for work; while the store fails or is full it looks whether that
+// is over.
 func (s *Store) await() {
 	c := &s.committer
-	if !s.failed.Load() {
+	if !s.failed.Load() && !c.full {
 		<-s.wake
 		return
 	}
-	retry := time.NewTimer(time.Until(c.retryAt))
+	wait := firstPause
+	if s.failed.Load() {
+		wait = time.Until(c.retryAt)
+	}
+	retry := time.NewTimer(wait)
 	defer retry.Stop()
 	select {
 	case <-s.wake:
 	case <-retry.C:
-		err := s.ready()
+		err := s.ready(0)
 		if err == nil {
 			err = s.probe()
 		}
@@ -92,7 +99,7 @@ func (s *Store) await() {
 }
 
 func (s *Store) commitGroup(commits []commit, size int) {
-	err := s.ready()
+	err := s.ready(int64(size))
 	if err == nil {
 		if err = s.write(commits); err != nil {
 			err = s.fail(err)
@@ -101,22 +108,23 @@ func (s *Store) commitGroup(commits []commit, size int) {
 		}
 	}
 	s.mu.Lock()
-	s.bytes -= size
+	s.bytes.Add(-int64(size))
 	s.mu.Unlock()
 	for _, c := range commits {
 		c.done(c.b, err)
 	}
 }
 
-// ready answers why nothing can be written now, or nil.
-func (s *Store) ready() error {
+// ready answers why size bytes more cannot be written now, or nil.
+func (s *Store) ready(size int64) error {
 	c := &s.committer
 	now := time.Now()
 	if now.Sub(c.turned) > deadFor {
 		c.dying, c.dead, c.turned = c.dead, map[store.SessionID]struct{}{}, now
 	}
-	if now.Sub(c.lookedAt) >= lookEvery && !now.Before(c.retryAt) {
-		c.lookedAt = now
+	c.unlooked += size
+	if (now.Sub(c.lookedAt) >= lookEvery || c.unlooked > s.opts.Reserve/16) && !now.Before(c.retryAt) {
+		c.lookedAt, c.unlooked = now, size
 		if err := s.room(); err != nil {
 			return s.fail(err)
 		}

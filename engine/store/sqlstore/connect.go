@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -103,7 +104,10 @@ type driverLog struct{ to *slog.Logger }
 
 func (l driverLog) Print(v ...any) { l.to.Debug("store", "mysql", fmt.Sprint(v...)) }
 
-// room answers an error where less is free beside a file than is to be.
+// hardReserve divides Options.Reserve: with less free nothing is written.
+const hardReserve = 4
+
+// room looks at the free space of a file. An error says that there is none.
 func (s *Store) room() error {
 	if s.dialect != &sqlite || s.opts.Reserve < 0 {
 		return nil
@@ -112,10 +116,38 @@ func (s *Store) room() error {
 	if err := syscall.Statfs(filepath.Dir(s.name), &u); err != nil {
 		return nil // it cannot be told
 	}
-	if free := u.Bavail * uint64(u.Bsize); free < uint64(s.opts.Reserve) {
-		return fmt.Errorf("%d bytes free, fewer than the reserve of %d", free, s.opts.Reserve)
+	beside := int64(min(u.Bavail*uint64(u.Bsize), math.MaxInt64/2))
+	free := beside
+	if beside < s.opts.Reserve {
+		free += s.within()
+	}
+	s.spare.Store(free - s.opts.Reserve)
+	c := &s.committer
+	switch was := c.full; {
+	case s.Full() && !was:
+		c.full = true
+		s.opts.Logger.Error("store: full, messages that are to be kept are refused; make room on its disk, or have the clients take what waits for them",
+			"database", s.name, "free", free, "reserve", s.opts.Reserve)
+	case was && !s.Full():
+		c.full = false
+		s.opts.Logger.Info("store: has room again", "database", s.name, "free", free)
+	}
+	if beside < s.opts.Reserve/hardReserve {
+		return fmt.Errorf("%d bytes free on the disk, nothing is written with fewer than %d", beside, s.opts.Reserve/hardReserve)
 	}
 	return nil
+}
+
+// within is how many bytes of the file nothing is kept in.
+func (s *Store) within() (bytes int64) {
+	c := s.committer.writer.conn
+	if c == nil {
+		return 0
+	}
+	if err := c.QueryRowContext(context.Background(), "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size").Scan(&bytes); err != nil {
+		return 0 // the next commit will say why
+	}
+	return bytes
 }
 
 // connect gives the committer a connection; an error says why not.

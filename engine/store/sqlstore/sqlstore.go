@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -17,8 +18,9 @@ import (
 
 // Options of a store; the zero value works.
 type Options struct {
-	// Reserve is how many bytes must be free beside a file of SQLite for commits
-	// to be taken; 0: 64 MiB, negative: any.
+	// Reserve is how many bytes are to stay free beside a file of SQLite: the
+	// store is full with fewer, beside and within it, and takes nothing at all
+	// with fewer than a quarter of them beside it. 0: 64 MiB, negative: any.
 	Reserve int64
 	// PendingBytes bounds what waits to be committed; 0: 256 MiB.
 	PendingBytes int
@@ -55,12 +57,13 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending []commit
-	bytes   int // of pending and of the group that is committed
 	closed  bool
 
 	wake    chan struct{}
 	stopped chan struct{}
-	failed  atomic.Bool // what Available tells
+	bytes   atomic.Int64 // of pending and of the group that is committed; written under mu
+	spare   atomic.Int64 // free beyond the reserve, when it was looked at
+	failed  atomic.Bool  // what Available tells
 
 	committer committer
 }
@@ -132,7 +135,9 @@ func newStore(d *dialect, name string, opts Options) *Store {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	return &Store{dialect: d, name: name, opts: opts, packet: 1 << 30, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	s := &Store{dialect: d, name: name, opts: opts, packet: 1 << 30, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	s.spare.Store(math.MaxInt64) // until it is looked at, before the first commit
+	return s
 }
 
 // lockFile holds path for this process, until the file is closed.
@@ -268,6 +273,10 @@ func (s *Store) First() uint64 { return s.epoch << 40 }
 // Available reports whether commits are taken just now.
 func (s *Store) Available() bool { return !s.failed.Load() }
 
+// Full implements store.Store. What waits is counted twice: it goes into the
+// log, and from there into the file. A server's disk is not looked at: it fails.
+func (s *Store) Full() bool { return s.spare.Load() < 2*s.bytes.Load() }
+
 // Commit implements store.Store.
 func (s *Store) Commit(b *store.Batch, done func(*store.Batch, error)) error {
 	s.mu.Lock()
@@ -275,11 +284,11 @@ func (s *Store) Commit(b *store.Batch, done func(*store.Batch, error)) error {
 	case s.closed:
 		s.mu.Unlock()
 		return store.ErrClosed
-	case s.bytes > 0 && s.bytes+b.Size() > s.opts.PendingBytes:
+	case s.bytes.Load() > 0 && int(s.bytes.Load())+b.Size() > s.opts.PendingBytes:
 		s.mu.Unlock()
 		return store.ErrBusy
 	}
-	s.bytes += b.Size()
+	s.bytes.Add(int64(b.Size()))
 	s.pending = append(s.pending, commit{b, done})
 	s.mu.Unlock()
 	s.poke()

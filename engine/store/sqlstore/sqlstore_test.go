@@ -343,7 +343,7 @@ func TestReserve(t *testing.T) {
 	defer s.Close()
 	b := &store.Batch{}
 	b.PutRetained(&store.Message{Topic: []byte("t")})
-	if err := tryCommit(s, b); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "reserve") || s.Available() {
+	if err := tryCommit(s, b); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "bytes free") || s.Available() {
 		t.Errorf("a commit beyond the reserve: %v, available %v", err, s.Available())
 	}
 }
