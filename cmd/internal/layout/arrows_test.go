@@ -89,6 +89,7 @@ var fences = map[string][]string{
 	"github.com/HdrHistogram/hdrhistogram-go": {"bench/load"},
 	"golang.org/x/crypto/argon2":              {"engine/auth"},
 	"github.com/mochi-mqtt/server/v2":         {"engine/client"}, // its tests
+	"github.com/nats-io/nats-server/v2":       {"engine/client"}, // its tests
 	"golang.org/x/sys":                        {"cmd/wheelmq", "engine/internal/transport", "bench/load", "bench/report", "bench/compare"},
 
 	"github.com/santhosh-tekuri/jsonschema/v6": {"cmd/internal/config"}, // its tests
