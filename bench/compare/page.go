@@ -41,7 +41,7 @@ type bar struct {
 type barRatio struct{ Text, Class string }
 
 // lessIsBetter are the figures of which a smaller one is the better one.
-var lessIsBetter = map[metric]bool{cpu: true, storeCPU: true, p50: true, p99: true, p999: true, memory: true, rss: true}
+var lessIsBetter = map[metric]bool{cpu: true, storeCPU: true, p50: true, p99: true, p999: true, memory: true, absent: true, rss: true}
 
 // writePage writes the comparison as one page that needs nothing beside itself.
 func (r report) writePage(path string) error {
@@ -177,7 +177,7 @@ func isLatency(m metric) bool { return m == p50 || m == p99 || m == p999 }
 
 // pageFormat parts the thousands of what can be many.
 func pageFormat(m metric, v float64) string {
-	if m == rate || m == storeRate || m == memory || isLatency(m) {
+	if m == rate || m == storeRate || m == memory || m == absent || isLatency(m) {
 		return pages.Count(v)
 	}
 	return format(m, v)

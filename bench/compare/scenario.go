@@ -22,6 +22,7 @@ const (
 	storeCPU  metric = "stored_cpu_us" // broker's CPU time per message that is queued or retained
 	storeRate metric = "stored_per_second"
 	memory    metric = "connection_bytes" // growth of the broker's resident set per connection
+	absent    metric = "session_bytes"    // the same per absent session, with what is queued for it
 	rss       metric = "rss_bytes"        // broker's resident set at the end of the window
 	generator metric = "generator_cores"  // CPU time per time
 	other     metric = "other_cores"      // CPU time per time, neither broker nor generator
@@ -70,6 +71,7 @@ var (
 	idleColumns    = []metric{memory, rss, generator, other}
 	burstColumns   = []metric{cpu, rate, rss, generator, other}
 	storedColumns  = []metric{storeCPU, storeRate, cpu, rate, rss, generator, other}
+	absentColumns  = []metric{absent, storeCPU, storeRate, rss, generator, other}
 )
 
 // batching are the checks of a scenario in which messages can leave a broker together.
@@ -162,6 +164,12 @@ var scenarios = []scenario{
 		name: "replay10k", about: "100 messages are queued for each of 10,000 absent clients, QoS 1, which then come back",
 		columns: storedColumns, work: burst(replay),
 	}.over(durable),
+	scenario{
+		name: "absent100k", about: "100,000 absent clients with 10 messages queued for each, QoS 1",
+		columns: absentColumns, work: burst(func(t timing) load.Workload {
+			return &load.Replay{Sessions: scaled(100_000, t), Queued: 10, Payload: payloadBytes, Returning: scaled(1000, t)}
+		}),
+	}.over(durable),
 }
 
 // suffixes are what a mode adds to the names and descriptions of scenarios.
@@ -226,6 +234,9 @@ func measure(ctx context.Context, b load.Broker, w load.Workload) (outcome, erro
 	if u := r.Storing; u != nil && r.Sent > 0 {
 		o.Values[storeCPU] = float64(u.BrokerCPU) / 1e3 / float64(r.Sent)
 		o.Values[storeRate] = float64(r.Sent) / u.Elapsed.Seconds()
+	}
+	if r.SessionBytes > 0 {
+		o.Values[absent] = r.SessionBytes
 	}
 	if r.Latency.Count > 0 {
 		o.Values[p50], o.Values[p99], o.Values[p999] = r.Latency.Microseconds(50), r.Latency.Microseconds(99), r.Latency.Microseconds(99.9)

@@ -71,7 +71,7 @@ func (r report) markdown() string {
 
 // tableNames are the figures that the table shows.
 var tableNames = map[metric]string{
-	storeCPU: "CPU µs each, stored", storeRate: "stored per second", cpu: "CPU µs each", rate: "per second", p50: "p50 µs", p99: "p99 µs", p999: "p99.9 µs", memory: "bytes per connection",
+	storeCPU: "CPU µs each, stored", storeRate: "stored per second", cpu: "CPU µs each", rate: "per second", p50: "p50 µs", p99: "p99 µs", p999: "p99.9 µs", memory: "bytes per connection", absent: "bytes per absent session",
 }
 
 func (l row) tableCell(m metric) string {

@@ -103,10 +103,13 @@ func TestRetained(t *testing.T) {
 }
 
 func TestReplay(t *testing.T) {
-	for _, v := range []Version{V311, V5} {
+	for _, w := range []struct {
+		version         Version
+		returning, want int
+	}{{V311, 0, 600}, {V5, 0, 600}, {V311, 7, 210}} {
 		b := startFakeBroker(t, nil)
-		r, err := run(t, &Replay{Sessions: 20, Queued: 30, Payload: 30}, b, v)
-		if err != nil || r.Done != 600 || r.Flawed() || r.Latency.Count != 600 {
+		r, err := run(t, &Replay{Sessions: 20, Queued: 30, Payload: 30, Returning: w.returning}, b, w.version)
+		if err != nil || r.Done != uint64(w.want) || r.Flawed() || r.Latency.Count != uint64(w.want) || r.Sent != 600 {
 			t.Errorf("%+v, %v", r, err)
 		}
 		b.mu.Lock()

@@ -9,10 +9,11 @@ import (
 // Replay is a workload of clients with persistent sessions that come back, all together, to the
 // messages that were queued for them. Its latency is from the client's connect to each message.
 type Replay struct {
-	Sessions int
-	Queued   int // QoS 1 messages for each
-	Payload  int
-	AtOnce   int // clients in their handshake at once; 0: HandshakesOpen
+	Sessions  int
+	Queued    int // QoS 1 messages for each
+	Payload   int
+	Returning int // clients that come back, the first ones; 0: all
+	AtOnce    int // clients in their handshake at once; 0: HandshakesOpen
 }
 
 // Validate checks the workload against its bounds.
@@ -21,6 +22,7 @@ func (w *Replay) Validate() error {
 		bound{"sessions", w.Sessions, 1, maxClients},
 		bound{"queued", w.Queued, 1, maxMessages / w.Sessions},
 		bound{"payload", w.Payload, stampBytes, maxPayload},
+		bound{"returning", w.Returning, 0, w.Sessions},
 		bound{"at-once", w.AtOnce, 0, maxClients},
 	)
 }
@@ -28,11 +30,24 @@ func (w *Replay) Validate() error {
 // Unit is one delivery.
 func (w *Replay) Unit() string { return "message" }
 
-// Clients is the sessions and the one that publishes.
-func (w *Replay) Clients() int { return w.Sessions + 1 }
+// Clients is those that come back, or are in their handshake when the sessions
+// are made, and the one that publishes.
+func (w *Replay) Clients() int { return max(w.returning(), min(w.Sessions, HandshakesOpen)) + 1 }
+
+func (w *Replay) returning() int {
+	if w.Returning == 0 {
+		return w.Sessions
+	}
+	return w.Returning
+}
 
 // Scale changes the number of sessions.
-func (w *Replay) Scale(factor float64) { w.Sessions = scaled(w.Sessions, factor) }
+func (w *Replay) Scale(factor float64) {
+	w.Sessions = scaled(w.Sessions, factor)
+	if w.Returning > 0 {
+		w.Returning = scaled(w.Returning, factor)
+	}
+}
 
 // Parameters are the fields by name.
 func (w *Replay) Parameters() []Parameter {
@@ -40,6 +55,7 @@ func (w *Replay) Parameters() []Parameter {
 		{Name: "sessions", About: "clients with a persistent session", Number: &w.Sessions},
 		{Name: "queued", About: "messages queued for each", Number: &w.Queued},
 		{Name: "payload", About: "bytes of each message", Number: &w.Payload},
+		{Name: "returning", About: "clients that come back; 0: all", Number: &w.Returning},
 		{Name: "at-once", About: "clients in their handshake at once; 0: 64", Number: &w.AtOnce},
 	}
 }
@@ -94,12 +110,22 @@ func (r *replayRun) topicName(i int) string { return fmt.Sprintf("load/%x/queue/
 
 func (r *replayRun) clients() []*conn { return r.conns[1:] }
 
+// back are the clients that come back.
+func (r *replayRun) back() []*conn { return r.conns[1 : 1+r.returning()] }
+
 func (r *replayRun) measure(ctx context.Context) (*Result, error) {
 	res := &Result{Unit: r.Unit(), Sent: uint64(r.Sessions * r.Queued)}
+	base, err := r.startRSS()
+	if err != nil {
+		return nil, err
+	}
 	if err := r.open(ctx, r.conns, HandshakesOpen, 0); err != nil {
 		return nil, err
 	}
 	if err := r.queue(ctx, res); err != nil {
+		return nil, err
+	}
+	if res.SessionBytes, err = r.growth(base, r.Sessions); err != nil {
 		return nil, err
 	}
 	begin, err := readMeter(r.broker.PID)
@@ -111,11 +137,11 @@ func (r *replayRun) measure(ctx context.Context) (*Result, error) {
 		c.filters = nil // the session has them
 	}
 	r.enter(Measuring, 0)
-	if err := r.open(ctx, r.clients(), atOnceOr(r.AtOnce), 0); err != nil {
+	if err := r.open(ctx, r.back(), atOnceOr(r.AtOnce), 0); err != nil {
 		return nil, err
 	}
 	res.Opening = time.Since(begin.at)
-	if err := r.awaitAll(ctx, &r.unique, res.Sent-r.absent*uint64(r.Queued)); err != nil {
+	if err := r.awaitAll(ctx, &r.unique, (uint64(r.returning())-r.absent)*uint64(r.Queued)); err != nil {
 		return nil, err
 	}
 	r.enter(Cleaning, 0)
@@ -125,14 +151,14 @@ func (r *replayRun) measure(ctx context.Context) (*Result, error) {
 	if err := r.remove(ctx); err != nil {
 		return nil, err
 	}
-	for i := range r.streams {
+	for i := range r.back() {
 		s := &r.streams[i]
 		res.addFlaw(Flaw{Publisher: 0, Subscriber: i, Lost: s.lost(uint64(r.Queued)), Duplicate: s.duplicate, Late: s.late})
 	}
 	r.finish(res)
 	res.Done, res.Failed = r.unique, r.absent
 	if r.absent > 0 {
-		res.Notes = append(res.Notes, fmt.Sprintf("%d of %d sessions were not there any more", r.absent, r.Sessions))
+		res.Notes = append(res.Notes, fmt.Sprintf("%d of %d sessions were not there any more", r.absent, r.returning()))
 	}
 	return res, nil
 }

@@ -26,6 +26,7 @@ type Result struct {
 	BaseRSS         int64         `json:"base_rss_bytes"`    // broker's, before the first connection
 	ConnectionBytes float64       `json:"connection_bytes"`  // growth of the broker's resident set per connection; 0: not measured
 	QueuedBytes     float64       `json:"queued_bytes"`      // the same per queued or retained message
+	SessionBytes    float64       `json:"session_bytes"`     // the same per absent session, with what is queued for it
 	Storing         *Usage        `json:"storing,omitempty"` // while the broker takes what it has to queue or retain, Sent messages with QoS 1
 
 	Hold        *Usage  `json:"hold,omitempty"` // while connections only keep alive

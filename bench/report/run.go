@@ -126,6 +126,7 @@ func (r *Run) Figures() []Line {
 		f(known, "broker's CPU time per stored message", Duration(time.Duration(float64(x.Storing.BrokerCPU)/float64(max(1, x.Sent)))))
 	}
 	f(x.QueuedBytes > 0, "memory per stored message", Bytes(x.QueuedBytes))
+	f(x.SessionBytes > 0, "memory per absent session", Bytes(x.SessionBytes))
 	f(x.Opening > 0, "connecting", fmt.Sprintf("%s connections in %s", Count(float64(x.Open)), Duration(x.Opening)))
 	if x.Hold != nil {
 		f(known, "broker's CPU while idle", fmt.Sprintf("%s %% of a core", digits(100*x.Hold.Cores(x.Hold.BrokerCPU))))
