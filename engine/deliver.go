@@ -183,7 +183,7 @@ func (l *loop) offer(cl *client, o session.Outbound) {
 		l.queued(cl, o, 1)
 	case session.Stored:
 		l.queued(cl, o, 1)
-		l.inMemory -= int64(o.Message.Size())
+		l.inMemory -= int64(o.Message.Memory())
 		o.Message.Release(l.pool)
 		if c != nil || cl.Over() {
 			l.readFar(cl)
@@ -214,7 +214,7 @@ func (l *loop) evicted(cl *client, o session.Outbound) {
 func (l *loop) queued(cl *client, o session.Outbound, n int64) {
 	l.counters.QueuedMessages += n
 	l.counters.QueuedBytes += n * int64(o.Message.Size())
-	l.inMemory += n * int64(o.Message.Size())
+	l.inMemory += n * int64(o.Message.Memory())
 	l.b.full.update(cl)
 }
 
@@ -278,7 +278,7 @@ func (l *loop) dropExpired(o session.Outbound) {
 	l.finish(l.commits.expiring, &o)
 	l.counters.QueuedMessages--
 	l.counters.QueuedBytes -= int64(o.Message.Size())
-	l.inMemory -= int64(o.Message.Size())
+	l.inMemory -= int64(o.Message.Memory())
 	if m, ok := o.Origin().(*router.Member); ok {
 		m.AddInflight(-1)
 	}

@@ -325,11 +325,16 @@ func TestEveryHookWithPaho5(t *testing.T) {
 			want = append(want, whenChallenged...)
 		}
 		h.awaitCalls(t, want...)
-		h.mu.Lock()
-		if never := hook.AllEvents &^ h.events &^ (hook.EventListenerOpened | hook.EventListenerClosed); never != 0 {
-			t.Errorf("no events of kinds %b", never)
+		never := func() hook.EventKind {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return hook.AllEvents &^ h.events &^ (hook.EventListenerOpened | hook.EventListenerClosed)
 		}
-		h.mu.Unlock()
+		for end := time.Now().Add(wait); never() != 0; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("no events of kinds %b", never())
+			}
+		}
 	}
 	stopIt(t, b)
 }

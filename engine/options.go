@@ -53,7 +53,7 @@ type Options struct {
 	MaxQueuedMessages Limit          // waiting per session; 0: 1,000
 	MaxQueuedBytes    Limit          // 0: 4 MiB
 	Overflow          OverflowPolicy // what a full queue does
-	QueueMemory       Limit          // bytes of waiting messages in memory, of all sessions; durable sessions have what is above in the store alone, but for 8 each; 0: 256 MiB
+	QueueMemory       Limit          // memory for waiting messages, bytes, of all sessions; durable sessions have what is above in the store alone, but for one each; 0: 64 MiB
 
 	MaxSubscriptions Limit           // per session; 0: 10,000
 	MaxFilters       Limit           // of one SUBSCRIBE packet; those beyond are refused with 0x97; 0: 1,000
@@ -255,7 +255,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.SessionExpiryLimit, 86_400)
 	setDefault(&o.MaxQueuedMessages, 1000)
 	setDefault(&o.MaxQueuedBytes, 4<<20)
-	setDefault(&o.QueueMemory, 256<<20)
+	setDefault(&o.QueueMemory, 64<<20)
 	setDefault(&o.MaxSubscriptions, 10_000)
 	setDefault(&o.MaxFilters, 1000)
 	setDefault(&o.MaxTopicLevels, 128)

@@ -86,8 +86,15 @@ func (m *Message) Size() int { return m.Length() + Overhead }
 // Length is the bytes of topic, payload and properties.
 func (m *Message) Length() int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
 
-// Overhead is the fixed part of Size.
-const Overhead = 64
+// Memory is about what it takes while it waits in a queue, slot and all.
+func (m *Message) Memory() int { return m.Size() + Waiting }
+
+const (
+	// Overhead is the fixed part of Size.
+	Overhead = 64
+	// Waiting is what Memory is above Size.
+	Waiting = 128
+)
 
 // Expired reports whether the Message Expiry Interval has run out at now.
 func (m *Message) Expired(now clock.Time) bool { return m.Expires != 0 && now >= m.Expires }

@@ -223,13 +223,12 @@ func TestOverflowOfTheStore(t *testing.T) {
 			t.Errorf("policy %d: the last of %d: verdict %d, %d wait; want %d, %d", p, offers, v, n, want, messages)
 		}
 	}
-	f(DropNewest, 8, Queued, 8)
-	f(DropNewest, 9, Stored, 9)
+	f(DropNewest, 1, Queued, 1)
+	f(DropNewest, 2, Stored, 2)
 	f(DropNewest, 20, Stored, 20)
 	f(DropNewest, 21, Dropped, 20)
 	f(DropOldest, 21, Stored, 20)
-	f(DropOldest, 28, Stored, 20)
-	f(DropOldest, 29, Stored, 21) // the oldest is in the store: read, then dropped
+	f(DropOldest, 22, Stored, 21) // the oldest is in the store: read, then dropped
 	f(RejectPublisher, 21, Stored, 21)
 	f(RejectPublisher, 41, Dropped, 40)
 }

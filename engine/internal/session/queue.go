@@ -49,9 +49,9 @@ func (e *extent) add(at uint64, bytes int) {
 }
 
 const (
-	headKept = ringFirst // waiting messages that a session may have in memory whatever room there is
-	rearKept = 1024      // behind reach
-	headLow  = 64        // more is read when so many or fewer are left
+	headKept = 1    // waiting messages that a session may have in memory whatever room there is
+	rearKept = 1024 // behind reach
+	headLow  = 64   // more is read when so many or fewer are left
 )
 
 func (q *queue) len() int {
@@ -183,11 +183,11 @@ func (s *Session) Restore(n, bytes int, first, horizon uint64) {
 	s.queue.far = &Far{reach: extent{n: n, bytes: bytes, low: first}, after: first - 1, horizon: horizon, arrived: true}
 }
 
-// InMemory is the bytes of waiting messages that are in memory.
+// InMemory is the memory that waiting messages take.
 func (s *Session) InMemory() int {
-	n := s.queue.head.bytes
+	n := s.queue.head.memory()
 	if f := s.queue.far; f != nil {
-		n += f.rear.bytes
+		n += f.rear.memory()
 	}
 	return n
 }

@@ -1,5 +1,7 @@
 package session
 
+import "github.com/wheelmq/wheelmq/engine/message"
+
 // ring holds waiting messages in order: nil until the first push, nil again
 // when it runs empty after having grown large.
 type ring struct {
@@ -22,6 +24,9 @@ func (r *ring) push(o Outbound) {
 	r.n++
 	r.bytes += o.Message.Size()
 }
+
+// memory is what its messages take.
+func (r *ring) memory() int { return r.bytes + r.n*message.Waiting }
 
 // at is the i-th; valid until the ring changes.
 func (r *ring) at(i int) *Outbound { return &r.buf[(r.head+i)&(len(r.buf)-1)] }

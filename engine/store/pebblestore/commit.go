@@ -445,22 +445,32 @@ func (s *Store) deleteSession(id store.SessionID) error {
 	}
 	g.batch = s.db.NewIndexedBatch()
 	g.dead[id] = struct{}{}
-	if err := s.each(appendQueue(nil, id), func(_, value []byte) error {
-		if isOwn(value) {
-			return nil
-		}
-		d, err := store.DecodeDelivery(value)
-		if err == nil && d.Message != 0 {
+	if err := s.deleteAll(appendQueue(nil, id), func(value []byte) {
+		if d, err := store.DecodeDelivery(value); !isOwn(value) && err == nil && d.Message != 0 { // damaged: gone all the same
 			g.refs[d.Message]--
 		}
-		return nil // damaged: gone all the same
 	}); err != nil {
 		return err
 	}
-	for _, prefix := range [][]byte{appendQueue(nil, id), appendSession(nil, id)} {
-		if err := g.batch.DeleteRange(prefix, after(prefix), nil); err != nil {
-			return err
+	return s.deleteAll(appendSession(nil, id), func([]byte) {})
+}
+
+// fewKeys are deleted one by one. Every iterator goes through all ranges that were
+// deleted since the last flush: with a range to a session, deleting n took n*n.
+const fewKeys = 1024
+
+// deleteAll deletes what begins with prefix, and calls f for each value.
+func (s *Store) deleteAll(prefix []byte, f func(value []byte)) error {
+	n := 0
+	err := s.each(prefix, func(key, value []byte) error {
+		f(value)
+		if n++; n > fewKeys {
+			return nil
 		}
+		return s.group.batch.Delete(key, nil)
+	})
+	if err == nil && n > fewKeys {
+		err = s.group.batch.DeleteRange(prefix, after(prefix), nil)
 	}
-	return nil
+	return err
 }

@@ -112,3 +112,44 @@ func readQueue(b *testing.B, own bool) {
 		}
 	}
 }
+
+// BenchmarkDeleteSession ends sessions with a subscription and 10 messages each,
+// one after the other: with more of them no slower.
+func BenchmarkDeleteSession(b *testing.B) {
+	s, err := Open(b.TempDir(), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	done := make(chan error, 1)
+	commit := func(batch *store.Batch) {
+		if err := s.Commit(batch, func(_ *store.Batch, err error) { done <- err }); err != nil {
+			b.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+		batch.Reset()
+	}
+	const turn = 100
+	batch, m, next := &store.Batch{}, &store.Message{Topic: []byte("site/device/state"), Payload: make([]byte, 64), QoS: 1}, s.First()+1<<32
+	for i := range b.N {
+		id := store.SessionID(s.First() + uint64(i))
+		batch.PutSession(id, &store.Session{ClientID: "c", Expiry: 60})
+		batch.PutSubscription(id, &store.Subscription{Filter: "site/+/state"})
+		for range 10 {
+			deliver(batch, id, next, m, true)
+			next++
+		}
+		if i%turn == turn-1 || i == b.N-1 {
+			commit(batch)
+		}
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		batch.DeleteSession(store.SessionID(s.First() + uint64(i)))
+		if i%turn == turn-1 || i == b.N-1 {
+			commit(batch)
+		}
+	}
+}
