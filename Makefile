@@ -54,7 +54,7 @@ bench-compare: ## Go benchmarks of this tree against REF=revision, COUNT=6 turns
 	.ci/bench-compare '$(REF)' '$(BENCH)' '$(COUNT)' '$(PACKAGES)'
 
 compare: ## the same workloads against WheelMQ and Mosquitto: ARGS="-list" names them
-	go build -pgo=profiles/broker.pgo -o bin/wheelmq-compare ./cmd/wheelmq
+	go build -trimpath -pgo=profiles/broker.pgo -ldflags '-X main.version=$(VERSION)' -o bin/wheelmq-compare ./cmd/wheelmq
 	bin/wheelmq-compare bench compare $(ARGS)
 
 compare-table: ## put the kept figures into the README

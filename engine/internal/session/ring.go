@@ -12,7 +12,7 @@ type ring struct {
 }
 
 const (
-	ringFirst = 8   // slots of the first buffer
+	ringFirst = 2   // slots of the first buffer
 	ringKeep  = 128 // a larger one is let go when it runs empty
 )
 
