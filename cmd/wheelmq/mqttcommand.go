@@ -35,24 +35,39 @@ type mqttCommand struct {
 	lost           chan error
 }
 
-// completeFlags answers a shell that completes a flag, which cobra leaves to
-// commands that parse theirs.
-func completeFlags(c *cobra.Command, _ []string, begun string) (found []cobra.Completion, _ cobra.ShellCompDirective) {
-	if !strings.HasPrefix(begun, "-") {
-		return nil, cobra.ShellCompDirectiveDefault
+// values are what a shell proposes behind a flag.
+var values = map[string][]cobra.Completion{
+	"qos":              {"0", "1", "2"},
+	"will-qos":         {"0", "1", "2"},
+	"protocol-version": {"mqttv5", "mqttv311", "mqttv31"},
+	"tls-version":      {"tlsv1.2", "tlsv1.3"},
+	"retain-handling":  {"always", "new", "never"},
+}
+
+// completeValue answers a shell that completes what is behind a flag, which cobra leaves to commands that parse theirs.
+// Unless the values are known, it may be a file.
+func completeValue(c *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if strings.HasPrefix(begun, "-") {
+		return nil, cobra.ShellCompDirectiveNoFileComp // cobra names the flags
 	}
-	c.Flags().VisitAll(func(f *pflag.Flag) {
-		if name := "--" + f.Name; strings.HasPrefix(name, begun) && !f.Hidden {
-			found = append(found, cobra.CompletionWithDesc(name, f.Usage))
+	if len(args) > 0 {
+		name, long := strings.CutPrefix(args[len(args)-1], "--")
+		if short, ok := strings.CutPrefix(name, "-"); ok && len(short) == 1 {
+			if f := c.Flags().ShorthandLookup(short); f != nil {
+				name, long = f.Name, true
+			}
 		}
-	})
-	return found, cobra.ShellCompDirectiveNoFileComp
+		if known := values[name]; long && known != nil {
+			return known, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	return nil, cobra.ShellCompDirectiveDefault
 }
 
 // command makes the cobra command around run. Its flags are parsed by itself: -D takes three values, and -h is a host.
 func (m *mqttCommand) command(use, short, long, examples string, register func(*pflag.FlagSet), run func(ctx context.Context) error) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Long: long, Example: examples, DisableFlagParsing: true,
-		ValidArgsFunction: completeFlags}
+		ValidArgsFunction: completeValue}
 	register(c.Flags())
 	m.register(c.Flags())
 	c.RunE = func(_ *cobra.Command, args []string) error {

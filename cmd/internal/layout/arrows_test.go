@@ -90,7 +90,7 @@ var fences = map[string][]string{
 	"golang.org/x/crypto/argon2":              {"engine/auth"},
 	"github.com/mochi-mqtt/server/v2":         {"engine/client"}, // its tests
 	"github.com/nats-io/nats-server/v2":       {"engine/client"}, // its tests
-	"golang.org/x/sys":                        {"cmd/wheelmq", "engine/internal/transport", "bench/load", "bench/report", "bench/compare"},
+	"golang.org/x/sys":                        {"cmd/wheelmq", "cmd/internal/e2e", "engine/internal/transport", "bench/load", "bench/report", "bench/compare"},
 
 	"github.com/santhosh-tekuri/jsonschema/v6": {"cmd/internal/config"}, // its tests
 }

@@ -1,0 +1,173 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A terminal is a pseudoterminal with a program on it.
+type terminal struct {
+	keyboard *os.File
+	screen   lockedBuffer
+}
+
+// startTerminal starts a program on a terminal of its own, which is hung up when the test ends.
+func startTerminal(t *testing.T, folder string, env []string, name string, args ...string) *terminal {
+	t.Helper()
+	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := int(keyboard.Fd())
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 60, Col: 200}); err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Env = folder, append(os.Environ(), env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%v; \"make clients\" installs it", err)
+	}
+	tty.Close()
+	term := &terminal{keyboard: keyboard}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		b := make([]byte, 4096)
+		for {
+			n, err := keyboard.Read(b)
+			if err != nil {
+				return
+			}
+			_, _ = term.screen.Write(b[:n])
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // interactive shells ask before they end
+		_ = cmd.Wait()
+		<-read // nobody has the terminal open any more
+		keyboard.Close()
+	})
+	return term
+}
+
+func (term *terminal) write(t *testing.T, keys string) {
+	t.Helper()
+	if _, err := term.keyboard.WriteString(keys); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// controls are what moves the cursor and changes colours.
+var controls = regexp.MustCompile(`\x1b\[[0-9;?>=]*[a-zA-Z]|\x1b\][^\x07]*\x07|\x1b[()].|\x1b[=>]|\r`)
+
+// text is what was shown behind the first from bytes, without colours.
+func (term *terminal) text(from int) string {
+	return controls.ReplaceAllString(term.screen.String()[from:], "")
+}
+
+// TestShells presses Tab in the shells that there is a completion for, set up as each is by those who use it, and looks at
+// what they make of the line, and what they propose.
+func TestShells(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	const prompt = "What now, dear? "
+	for _, shell := range []struct {
+		name, file, setUp string
+		args              []string
+		propose           string // keys that show proposals when there are several
+	}{
+		{"bash", ".bashrc", "PS1='" + prompt + "'\n. /usr/share/bash-completion/bash_completion\nsource <(wheelmq completion bash)\n",
+			[]string{"-i"}, "\t\t"},
+		{"zsh", ".zshrc", "PROMPT='" + prompt + "'\nautoload -U compinit\ncompinit -u\nsource <(wheelmq completion zsh)\n",
+			[]string{"-i"}, "\t"},
+		{"fish", ".config/fish/config.fish", "function fish_prompt\n\techo -n '" + prompt + "'\nend\nwheelmq completion fish | source\n",
+			[]string{"-i"}, "\t"},
+	} {
+		t.Run(shell.name, func(t *testing.T) {
+			t.Parallel()
+			home := t.TempDir()
+			write := func(name, text string, mode os.FileMode) string {
+				t.Helper()
+				name = filepath.Join(home, name)
+				if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(name, []byte(text), mode); err != nil {
+					t.Fatal(err)
+				}
+				return name
+			}
+			ran := write("ran", "", 0o644)
+			write("bin/wheelmq", fmt.Sprintf("#!/bin/sh\ncase $1 in *comp*) exec '%s' \"$@\" ;; esac\necho \"$*\" >>'%s'\n", wheelmqPath, ran), 0o755)
+			write("measured.json", "", 0o644)
+			write(shell.file, shell.setUp, 0o644)
+			env := []string{"HOME=" + home, "ZDOTDIR=" + home, "XDG_CONFIG_HOME=" + home + "/.config", "XDG_DATA_HOME=" + home + "/.local/share",
+				"PATH=" + home + "/bin:" + os.Getenv("PATH"), "TERM=xterm", "LANG=C.UTF-8"}
+			term := startTerminal(t, home, env, shell.name, shell.args...)
+			await := func(what string, done func() bool) {
+				t.Helper()
+				for end := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatalf("%s: %s; the screen:\n%q", shell.name, what, term.text(0))
+					}
+				}
+			}
+			awaitPrompt := func(from int) {
+				t.Helper()
+				await("no prompt", func() bool { return strings.Contains(term.text(from), prompt) })
+			}
+			awaitPrompt(0)
+			var lines []string
+			f := func(keys, line string) {
+				t.Helper()
+				from := len(term.screen.String())
+				term.write(t, keys+"\r")
+				var got []string
+				await("nothing was run by "+keys, func() bool {
+					b, err := os.ReadFile(ran)
+					got = strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+					return err == nil && strings.HasSuffix(string(b), "\n") && len(got) > len(lines)
+				})
+				if last := got[len(got)-1]; last != line {
+					t.Errorf("%q makes %q, want %q", keys, last, line)
+				}
+				lines = got
+				awaitPrompt(from)
+			}
+			f("wheelmq sto\tim\t", "store import")
+			f("wheelmq pub --topi\t", "pub --topic")
+			f("wheelmq sub --sta\t", "sub --stats")
+			f("wheelmq sub --retain-handling al\t", "sub --retain-handling always")
+			f("wheelmq pub -f meas\t", "pub -f measured.json")
+			from := len(term.screen.String())
+			term.write(t, "wheelmq s"+shell.propose)
+			await("store and sub are not proposed", func() bool {
+				shown := term.text(from)
+				return strings.Contains(shown, "Subscribe and print messages") && strings.Contains(shown, "Look at what outlives the broker")
+			})
+		})
+	}
+}
