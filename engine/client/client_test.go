@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/wheelmq/wheelmq/engine"
 	"github.com/wheelmq/wheelmq/engine/client"
 	"github.com/wheelmq/wheelmq/engine/enginetest"
+	"github.com/wheelmq/wheelmq/engine/internal/certs/certtest"
 )
 
 var versions = []codec.Version{client.V31, client.V311, client.V5}
@@ -482,27 +484,69 @@ func TestTakenOver(t *testing.T) {
 func TestDoors(t *testing.T) {
 	covers(t, "MQTT-4.2.0-1")
 	path := filepath.Join(t.TempDir(), "s")
+	authority := certtest.New(t, "authority")
+	certificate, key := authority.Issue(certtest.Request{})
+	secure := func(who engine.ClientCertificates) *engine.TLS {
+		return &engine.TLS{Certificates: []engine.KeyPair{{CertificateFile: certificate, KeyFile: key}}, CAFile: authority.File, ClientCertificates: who}
+	}
+	sockets := func() *engine.WebSocket { return &engine.WebSocket{PingInterval: 10 * time.Millisecond} }
 	b := enginetest.Start(t, engine.Options{Listeners: []engine.Listener{{Address: "127.0.0.1:0", Anonymous: true}, {Address: "unix:" + path, Anonymous: true},
-		{Address: "127.0.0.1:0", Anonymous: true, WebSocket: &engine.WebSocket{PingInterval: 10 * time.Millisecond}}}})
-	for _, server := range []string{"mqtt://" + b.Addrs()[0].String(), "unix://" + path, "ws://" + b.Addrs()[2].String() + "/mqtt"} {
+		{Address: "127.0.0.1:0", Anonymous: true, WebSocket: sockets()},
+		{Address: "127.0.0.1:0", Anonymous: true, TLS: secure(engine.NoClientCertificate)},
+		{Address: "127.0.0.1:0", Anonymous: true, TLS: secure(engine.NoClientCertificate), WebSocket: sockets()},
+		{Address: "127.0.0.1:0", Identity: engine.IdentityCommonName, TLS: secure(engine.RequiredClientCertificate)}}})
+	at := func(n int) string { return b.Addrs()[n].String() }
+	for _, to := range []struct {
+		server, protocol string // protocol: what TLS agrees on
+		certificate      bool
+	}{
+		{"mqtt://" + at(0), "", false}, {"unix://" + path, "", false}, {"ws://" + at(2) + "/mqtt", "", false},
+		{"mqtts://" + at(3), "mqtt", false}, {"wss://" + at(4) + "/mqtt", "", false}, {"mqtts://" + at(5), "mqtt", true},
+	} {
+		protocol := ""
+		o := client.Options{Servers: []string{to.server}, TLS: &tls.Config{RootCAs: authority.Pool(),
+			VerifyConnection: func(s tls.ConnectionState) error { protocol = s.NegotiatedProtocol; return nil }}}
+		if to.certificate {
+			o.TLS.Certificates = []tls.Certificate{authority.Certificate(certtest.Request{CommonName: "ada"})}
+		}
 		var got collector
-		c := connect(t, client.Options{Servers: []string{server}})
+		c := connect(t, o)
+		if protocol != to.protocol {
+			t.Errorf("%s: ALPN %q, want %q", to.server, protocol, to.protocol)
+		}
 		if _, err := c.Subscribe(within(t), client.Subscription{Filter: "d", QoS: 2, Handler: got.add}); err != nil {
 			t.Fatal(err)
 		}
 		large := bytes.Repeat([]byte("0123456789"), 60_000)
 		for i := range 9 {
 			if _, err := c.Publish(within(t), client.Message{Topic: "d", Payload: large[:i*len(large)/8], QoS: codec.QoS(i % 3)}); err != nil {
-				t.Fatalf("%s: %v", server, err)
+				t.Fatalf("%s: %v", to.server, err)
 			}
 		}
 		for i, m := range got.await(t, 9) {
 			if !bytes.Equal(m.Payload, large[:len(m.Payload)]) {
-				t.Errorf("%s: message %d is another", server, i)
+				t.Errorf("%s: message %d is another", to.server, i)
 			}
 		}
 		c.Close()
 	}
+	refused := func(server, want string, o *tls.Config) {
+		t.Helper()
+		c, err := client.New(client.Options{Servers: []string{server}, TLS: o, NoReconnect: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.Connect(within(t)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", server, err, want)
+		}
+	}
+	refused("mqtts://"+at(3), "unknown authority", nil)
+	refused("wss://"+at(4)+"/mqtt", "unknown authority", nil)
+	refused("mqtts://"+at(3), "valid for localhost, not elsewhere", &tls.Config{RootCAs: authority.Pool(), ServerName: "elsewhere"})
+	refused("mqtts://"+at(3), "no application protocol", &tls.Config{RootCAs: authority.Pool(), NextProtos: []string{"other"}})
+	refused("mqtts://"+at(5), "", &tls.Config{RootCAs: authority.Pool()}) // the alert may be lost with the connection
+	refused("ws://"+at(2)+"/elsewhere", "WebSocket", nil)
 }
 
 // proxy passes bytes on, until it is told to cut.

@@ -39,13 +39,21 @@ var brokers = []struct {
 	{"NATS", startNATS, []codec.Version{client.V311}}, // it speaks no other
 }
 
-// startMosquitto starts Mosquitto, which .ci/clients installs. It cannot choose a free port by itself, so one that was
-// free may be somebody else's by then.
+// startMosquitto starts Mosquitto.
 func startMosquitto(t *testing.T) string {
+	return startForeign(t, "mosquitto", " running", func(port string) string {
+		return "listener " + port + " 127.0.0.1\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n"
+	}, "-c")
+}
+
+// startForeign starts a program that .ci/clients installs, with args and a file of configuration, waits until it says that
+// it is ready and returns its address. It cannot choose a free port by itself; one that was free may be somebody else's
+// by then.
+func startForeign(t *testing.T, program, ready string, config func(port string) string, args ...string) string {
 	t.Helper()
-	program, err := exec.LookPath("mosquitto")
+	path, err := exec.LookPath(program)
 	if err != nil {
-		program = "/usr/sbin/mosquitto"
+		path = "/usr/sbin/" + program
 	}
 	for try := 0; ; try++ {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -55,36 +63,41 @@ func startMosquitto(t *testing.T) string {
 		address := l.Addr().String()
 		l.Close()
 		_, port, _ := net.SplitHostPort(address)
-		file := filepath.Join(t.TempDir(), "mosquitto.conf")
-		if err := os.WriteFile(file, []byte("listener "+port+" 127.0.0.1\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n"), 0o644); err != nil {
+		file := filepath.Join(t.TempDir(), "conf")
+		if err := os.WriteFile(file, []byte(config(port)), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(program, "-c", file)
-		stderr, err := cmd.StderrPipe()
+		said, says, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := cmd.Start(); err != nil {
+		cmd := exec.Command(path, append(args, file)...)
+		cmd.Stdout, cmd.Stderr = says, says
+		err = cmd.Start()
+		says.Close()
+		if err != nil {
+			said.Close()
 			t.Fatalf("%v; .ci/clients installs it", err)
 		}
 		var g sync.WaitGroup
 		t.Cleanup(func() {
 			_ = cmd.Process.Kill() // it may have ended
-			g.Wait()
 			_ = cmd.Wait()
+			g.Wait()
+			said.Close()
 		})
-		said, running := bufio.NewScanner(stderr), false
+		lines, is := bufio.NewScanner(said), false
 		var all []string
-		for !running && said.Scan() {
-			all = append(all, said.Text())
-			running = strings.HasSuffix(said.Text(), " running")
+		for !is && lines.Scan() {
+			all = append(all, lines.Text())
+			is = strings.HasSuffix(lines.Text(), ready)
 		}
-		if running {
-			g.Go(func() { _, _ = io.Copy(io.Discard, stderr) })
+		if is {
+			g.Go(func() { _, _ = io.Copy(io.Discard, said) })
 			return address
 		}
 		if try == 5 {
-			t.Fatalf("%q", all)
+			t.Fatalf("%s: %q", program, all)
 		}
 	}
 }

@@ -64,7 +64,8 @@ func dialThrough(ctx context.Context, by *url.URL, addr string) (conn net.Conn, 
 
 func connectThrough(conn net.Conn, user *url.Userinfo, addr string) error {
 	r := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{}}
-	if password, ok := user.Password(); ok {
+	if user != nil {
+		password, _ := user.Password()
 		r.SetBasicAuth(user.Username(), password)
 		r.Header["Proxy-Authorization"] = r.Header["Authorization"]
 		delete(r.Header, "Authorization")
@@ -77,7 +78,7 @@ func connectThrough(conn net.Conn, user *url.Userinfo, addr string) error {
 	if err != nil {
 		return err
 	}
-	if answer.StatusCode != http.StatusOK {
+	if answer.StatusCode/100 != 2 {
 		return fmt.Errorf("%s for %s", answer.Status, addr)
 	}
 	if in.Buffered() > 0 {
