@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -833,6 +834,7 @@ func TestWebSocketFrames(t *testing.T) {
 		s := newScript(t, v)
 		o := s.options()
 		o.Servers, o.NoReconnect = []string{"ws://" + s.l.Addr().String()}, true
+		o.Header = http.Header{"Cookie": {"a=b"}}
 		c, err := client.New(o)
 		if err != nil {
 			t.Fatal(err)
@@ -844,9 +846,15 @@ func TestWebSocketFrames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u := ws.Upgrader{Protocol: func(b []byte) bool { return string(b) == want }}
-		if hs, err := u.Upgrade(conn); err != nil || hs.Protocol != want {
-			t.Fatalf("%q, %v; want %q", hs.Protocol, err, want)
+		cookie := ""
+		u := ws.Upgrader{Protocol: func(b []byte) bool { return string(b) == want }, OnHeader: func(name, value []byte) error {
+			if string(name) == "Cookie" {
+				cookie += string(value)
+			}
+			return nil
+		}}
+		if hs, err := u.Upgrade(conn); err != nil || hs.Protocol != want || cookie != "a=b" {
+			t.Fatalf("%q, %v, cookie %q; want %q", hs.Protocol, err, cookie, want)
 		}
 		if _, op, err := wsutil.ReadClientData(conn); err != nil || op != ws.OpBinary {
 			t.Fatal(op, err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -88,7 +89,7 @@ func (o *Options) dial(ctx context.Context, s server) (net.Conn, error) {
 		conn = t
 	}
 	if s.ws {
-		w, err := upgrade(ctx, conn, s.url, o.Version == V31)
+		w, err := upgrade(ctx, conn, s.url, o.Header, o.Version == V31)
 		if err != nil {
 			conn.Close()
 			return nil, err
@@ -98,8 +99,8 @@ func (o *Options) dial(ctx context.Context, s server) (net.Conn, error) {
 	return conn, nil
 }
 
-func upgrade(ctx context.Context, conn net.Conn, u *url.URL, v31 bool) (net.Conn, error) {
-	d := ws.Dialer{Protocols: []string{"mqtt"}}
+func upgrade(ctx context.Context, conn net.Conn, u *url.URL, h http.Header, v31 bool) (net.Conn, error) {
+	d := ws.Dialer{Protocols: []string{"mqtt"}, Header: ws.HandshakeHeaderHTTP(h)}
 	if v31 {
 		d.Protocols = []string{"mqttv3.1"}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -204,6 +205,15 @@ func ExampleOptions_tls() {
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return new(tls.Certificate), nil },
 			VerifyConnection:     func(tls.ConnectionState) error { return nil }, // what else the server's certificate must be
 		},
+	})
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleOptions_webSocket() {
+	_, err := client.New(client.Options{
+		Servers: []string{"wss://broker.example/mqtt"},
+		Header:  http.Header{"Cookie": {"session=7f"}, "Authorization": {"Bearer eyJhbGciOi"}},
 	})
 	fmt.Println(err)
 	// Output: <nil>

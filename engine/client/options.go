@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -42,6 +43,7 @@ type Options struct {
 	Auth        Authenticator // enhanced authentication, V5; nil: none
 
 	TLS     *tls.Config                                                       // of mqtts and wss; nil: the system's authorities
+	Header  http.Header                                                       // of the request that becomes a WebSocket, beside what that needs
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by the proxy of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY), or directly
 	Timeout time.Duration                                                     // of a connect, and for an answer to PINGREQ; 0: 10 s
 
