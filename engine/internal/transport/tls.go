@@ -29,6 +29,8 @@ type tlsLayer struct {
 const (
 	// plainBytes is how much is decrypted before the peer gets it: one buffer a loop.
 	plainBytes = 64 << 10
+	// pieceBytes is how much is encrypted before it is sent.
+	pieceBytes = 64 << 10
 	// keptCipherBytes bounds the buffer a loop keeps for encrypting.
 	keptCipherBytes = 256 << 10
 	recordHeader    = 5
@@ -132,13 +134,15 @@ func (t *tlsLayer) fill(buf []byte) (n int, err error) {
 	return n, err
 }
 
-// write encrypts b and sends it.
+// write encrypts b and sends it, in pieces for which the loop's buffer is
+// large enough.
 func (t *tlsLayer) write(b []byte) {
-	if !t.done || t.sent || t.s.closed {
-		return
+	for len(b) > 0 && t.done && !t.sent && !t.s.closed {
+		n := min(len(b), pieceBytes)
+		_, _ = t.conn.Write(b[:n])
+		t.flush()
+		b = b[n:]
 	}
-	_, _ = t.conn.Write(b)
-	t.flush()
 }
 
 // flush sends what conn wrote.
