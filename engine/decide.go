@@ -21,6 +21,10 @@ func (c *conn) decide(cn *connecting) {
 	if cn.ClientID == "" {
 		cn.ClientID, cn.assigned = newClientID(), true
 	}
+	if d := l.decideNow(deciders, &cn.Connect); d != nil {
+		c.settle(cn, d)
+		return
+	}
 	c.ext = &connExt{connecting: cn}
 	c.become(connDeciding)
 	asked := cn.Connect // the hooks' own: cn may be gone while they think
@@ -30,6 +34,20 @@ func (c *conn) decide(cn *connecting) {
 	if !ok {
 		c.refuse(codec.ServerBusy, "too many connections wait for a decision")
 	}
+}
+
+// decideNow asks deciders in order, until one does not know at once: nil.
+func (l *loop) decideNow(deciders []hook.Decider, cn *hook.Connect) (d *hook.Decision) {
+	for _, h := range deciders {
+		p, ok := h.(hook.PromptDecider)
+		if !ok {
+			return nil
+		}
+		if d = p.DecideNow(cn); d == nil || d.Verdict != hook.Pass {
+			return d
+		}
+	}
+	return d
 }
 
 // consult asks deciders in order. Off the loops.
@@ -78,9 +96,14 @@ func (b *Broker) complain(cn *hook.Connect, err error) {
 
 // decided goes on with the answer for cn, unless its connection is gone.
 func (c *conn) decided(cn *connecting, d *hook.Decision) {
-	if c.state != connDeciding || c.ext.connecting != cn {
-		return
+	if c.state == connDeciding && c.ext.connecting == cn {
+		c.settle(cn, d)
+		c.resumeReading()
 	}
+}
+
+// settle does with the client of cn as d says.
+func (c *conn) settle(cn *connecting, d *hook.Decision) {
 	switch {
 	case d.Verdict == hook.Refuse:
 		c.refuseAs(d)
@@ -92,7 +115,6 @@ func (c *conn) decided(cn *connecting, d *hook.Decision) {
 		cn.agree(d)
 	}
 	c.loop.accept(c, cn)
-	c.resumeReading()
 }
 
 // refuseAs answers a CONNECT as d says.

@@ -347,3 +347,53 @@ func TestReauthorizeDuringDecision(t *testing.T) {
 		q.expect("SUBACK 1 [00]")
 	})
 }
+
+// A prompt decider knows at once about everybody but "later".
+type prompt struct{ deciderFunc }
+
+func (p prompt) DecideNow(c *hook.Connect) *hook.Decision {
+	d, err := p.deciderFunc(c)
+	if err != nil || c.UserName == "later" {
+		return nil
+	}
+	return &d
+}
+
+// Who can be decided on at once is: nobody waits for what is asked off the loop.
+func TestPromptDeciders(t *testing.T) {
+	ada, eve := prompt{acceptUser("ada")}, prompt{always(hook.Decision{Verdict: hook.Refuse, Code: codec.Banned, Reason: "out"})}
+	const out, unknown = `CONNACK sp=0 8A {ReasonString="out"}`, `CONNACK sp=0 87 {ReasonString="not let in"}`
+	for _, one := range []struct {
+		user     string
+		deciders []any
+		atOnce   bool
+		want     string // "": accepted
+	}{
+		{"ada", []any{ada, eve}, true, ""},
+		{"ada", []any{ada, deciderFunc(failing)}, true, ""},
+		{"eve", []any{ada, eve}, true, out},
+		{"eve", []any{ada}, true, unknown},
+		{"eve", []any{ada, deciderFunc(passing), eve}, false, out},
+		{"later", []any{prompt{acceptUser("later")}, eve}, false, ""},
+		{"later", []any{ada, prompt{acceptUser("later")}}, false, ""},
+		{"ada", []any{prompt{failing}}, false, `CONNACK sp=0 88 {ReasonString="no decision possible now"}`},
+	} {
+		each(t, Options{Hooks: one.deciders, Listeners: closedListener()}, func(t *testing.T, h *harness) {
+			h.held = true
+			p := h.dial(codec.V5)
+			p.send(connectPacket(codec.V5, "p", true, login(one.user, "secret")))
+			if !one.atOnce {
+				p.expect()
+			}
+			h.held = false
+			if !one.atOnce {
+				h.run()
+			}
+			if one.want == "" {
+				p.expect(connackLine(codec.V5, false))
+			} else {
+				p.expectEnd(one.want)
+			}
+		})
+	}
+}

@@ -109,7 +109,7 @@ const longestPause = time.Minute
 // what a hook decided.
 func (c *conn) limitRate(cn *connecting) {
 	o := c.loop.b.options()
-	r := &rate{
+	r := rate{
 		in:  flow{messages: o.MessageRate, bytes: o.ByteRate},
 		out: flow{messages: o.SendRate, bytes: o.SendByteRate},
 	}
@@ -129,9 +129,11 @@ func (c *conn) limitRate(cn *connecting) {
 		r.share(o.AddressRates, c.loop.b.addrMeters.Enter(at, c.loop.now))
 	}
 	if r.in.bounded() || r.out.bounded() {
-		r.timer.Owner, r.timer.Kind = c, timerThrottle
-		r.sendTimer.Owner, r.sendTimer.Kind = c, timerHeld
-		c.extend().rate = r
+		own := new(rate)
+		*own = r
+		own.timer.Owner, own.timer.Kind = c, timerThrottle
+		own.sendTimer.Owner, own.sendTimer.Kind = c, timerHeld
+		c.extend().rate = own
 	}
 }
 

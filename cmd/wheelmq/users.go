@@ -194,14 +194,30 @@ func (s *usersState) at(listener string) *chain {
 	return s.every
 }
 
+// DecideNow implements hook.PromptDecider: where nobody is named there is
+// nothing to wait for.
+func (u *users) DecideNow(c *hook.Connect) *hook.Decision {
+	if u.now.Load().at(c.Listener) != nil {
+		return nil
+	}
+	return withoutUsers(c)
+}
+
+var acceptAnybody, noOpinion = hook.Decision{Verdict: hook.Accept}, hook.Decision{}
+
+// withoutUsers decides at a listener that names nobody.
+func withoutUsers(c *hook.Connect) *hook.Decision {
+	if c.Anonymous { // any name is as good as none
+		return &acceptAnybody
+	}
+	return &noOpinion
+}
+
 // Decide implements hook.Decider.
 func (u *users) Decide(ctx context.Context, c *hook.Connect) (hook.Decision, error) {
 	who := u.now.Load().at(c.Listener)
 	if who == nil {
-		if c.Anonymous { // nobody is known by name here: any name is as good as none
-			return hook.Decision{Verdict: hook.Accept}, nil
-		}
-		return hook.Decision{}, nil
+		return *withoutUsers(c), nil
 	}
 	for _, d := range who.deciders {
 		decision, err := d.Decide(ctx, c)

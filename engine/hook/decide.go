@@ -27,6 +27,15 @@ type Decider interface {
 	Decide(ctx context.Context, c *Connect) (Decision, error)
 }
 
+// A PromptDecider is a [Decider] that knows some answers at once. It is asked on
+// the client's loop first, where it must not wait, and by Decide where it does
+// not know (nil), or another one of several does not. What it answers is read
+// only, and may be the same for many clients.
+type PromptDecider interface {
+	Decider
+	DecideNow(c *Connect) *Decision
+}
+
 // A Decision answers a CONNECT, and says under which terms.
 type Decision struct {
 	Verdict Verdict
