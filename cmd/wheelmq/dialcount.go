@@ -5,8 +5,6 @@ import (
 	"net"
 	"sync/atomic"
 
-	"golang.org/x/net/proxy"
-
 	"github.com/wheelmq/wheelmq/engine/client"
 )
 
@@ -14,7 +12,7 @@ import (
 func countWritten(o *client.Options, tell func(n int64)) {
 	dial := o.Dial
 	if dial == nil {
-		dial = proxy.Dial
+		dial = client.Dial
 	}
 	o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)

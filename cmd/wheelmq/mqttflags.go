@@ -38,7 +38,7 @@ type clientFlags struct {
 	willQoS                          int
 	willRetain                       bool
 	ca, caPath, cert, key            string
-	tlsVersion, alpn, keyLog         string
+	tlsVersion, alpn, keyLog, psk    string
 	insecure, osCerts, noTLS, useTLS bool
 	ignored                          string
 	nothing                          bool
@@ -86,6 +86,8 @@ func (f *clientFlags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.keyLog, "tls-keylog", "", "file to write the keys of TLS to, for analysis")
 	set.BoolVar(&f.noTLS, "no-tls", false, "no TLS, also on port 8883")
 	set.StringVar(&f.proxy, "proxy", "", "SOCKS5 proxy, as socks5h://[user[:password]@]host[:port]")
+	set.StringVar(&f.psk, "psk", "", "refused: crypto/tls has no pre-shared keys")
+	set.StringVar(&f.psk, "psk-identity", "", "refused")
 	set.StringVar(&f.ignored, "ciphers", "", "taken and ignored: crypto/tls chooses")
 	set.StringVar(&f.ignored, "keyform", "", "taken and ignored: keys are PEM")
 	set.BoolVar(&f.nothing, "nodelay", false, "taken and ignored: small packets are never held back")
@@ -336,10 +338,13 @@ func (f *clientFlags) reach(o *client.Options) error {
 
 // security sets up TLS.
 func (f *clientFlags) security(o *client.Options) error {
+	if f.psk != "" {
+		return errors.New("--psk: Go's TLS has no pre-shared keys; the broker and, where it asks for one, the client need a certificate")
+	}
 	if !f.useTLS || f.noTLS {
 		return nil
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.insecure} //nolint:gosec // asked for by --insecure
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	switch f.tlsVersion {
 	case "", "tlsv1.2":
 	case "tlsv1.3":
@@ -348,28 +353,20 @@ func (f *clientFlags) security(o *client.Options) error {
 		return fmt.Errorf("--tls-version %q: want tlsv1.2 or tlsv1.3", f.tlsVersion)
 	}
 	if f.ca != "" || f.caPath != "" {
-		files := []string{}
-		if f.ca != "" {
-			files = append(files, f.ca)
+		var err error
+		if c.RootCAs, err = f.authorities(); err != nil {
+			return err
 		}
-		if f.caPath != "" {
-			found, err := filepath.Glob(filepath.Join(f.caPath, "*"))
-			if err != nil {
-				return err
+	}
+	if f.insecure {
+		c.InsecureSkipVerify = true //nolint:gosec // the name alone is not looked at, as with Mosquitto
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			o := x509.VerifyOptions{Roots: c.RootCAs, Intermediates: x509.NewCertPool()}
+			for _, chained := range s.PeerCertificates[1:] {
+				o.Intermediates.AddCert(chained)
 			}
-			files = append(files, found...)
-		}
-		c.RootCAs = x509.NewCertPool()
-		any := false
-		for _, file := range files {
-			pem, err := os.ReadFile(file)
-			if err != nil && file == f.ca {
-				return fmt.Errorf("--cafile: %w", err)
-			}
-			any = c.RootCAs.AppendCertsFromPEM(pem) || any
-		}
-		if !any {
-			return errors.New("--cafile, --capath: no certificate in there")
+			_, err := s.PeerCertificates[0].Verify(o)
+			return err
 		}
 	}
 	if (f.cert == "") != (f.key == "") {
@@ -394,6 +391,33 @@ func (f *clientFlags) security(o *client.Options) error {
 	}
 	o.TLS = c
 	return nil
+}
+
+// authorities are those of --cafile and --capath.
+func (f *clientFlags) authorities() (*x509.CertPool, error) {
+	files := []string{}
+	if f.ca != "" {
+		files = append(files, f.ca)
+	}
+	if f.caPath != "" {
+		found, err := filepath.Glob(filepath.Join(f.caPath, "*"))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, found...)
+	}
+	pool, any := x509.NewCertPool(), false
+	for _, file := range files {
+		pem, err := os.ReadFile(file)
+		if err != nil && file == f.ca {
+			return nil, fmt.Errorf("--cafile: %w", err)
+		}
+		any = pool.AppendCertsFromPEM(pem) || any
+	}
+	if !any {
+		return nil, errors.New("--cafile, --capath: no certificate in there")
+	}
+	return pool, nil
 }
 
 // applyProperties takes the properties of CONNECT and of the will.
@@ -454,6 +478,9 @@ func connectProperty(o *client.Options, p packetProperty) error {
 	n, err := number32(p.value)
 	if err != nil {
 		return err
+	}
+	if (p.name == "receive-maximum" || p.name == "topic-alias-maximum") && n > math.MaxUint16 {
+		return fmt.Errorf("%d: want up to 65535", n)
 	}
 	switch p.name {
 	case "session-expiry-interval":

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -109,7 +110,7 @@ func (p *pub) run(ctx context.Context) error {
 	} else {
 		err = p.publishRepeated(ctx, c, m)
 	}
-	bar.done()
+	bar.done(err)
 	if err != nil {
 		return err
 	}
@@ -175,6 +176,8 @@ func (p *pub) publishLines(ctx context.Context, c *client.Client, m client.Messa
 type progress struct {
 	w     io.Writer
 	total int
+
+	mu    sync.Mutex // what was written is told by another goroutine
 	shown bool
 }
 
@@ -191,13 +194,28 @@ func (b *progress) watch(o *client.Options) {
 	}
 	b.shown = true
 	countWritten(o, func(n int64) {
-		part := min(float64(n)/float64(b.total), 1)
-		fmt.Fprintf(b.w, "\r[%-40s] %3.0f %%", bytes.Repeat([]byte("#"), int(part*40)), part*100)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.shown {
+			b.show(min(float64(n)/float64(b.total), 1))
+		}
 	})
 }
 
-func (b *progress) done() {
-	if b.shown {
-		fmt.Fprintln(b.w)
+func (b *progress) show(part float64) {
+	fmt.Fprintf(b.w, "\r[%-40s] %3.0f %%", bytes.Repeat([]byte("#"), int(part*40)), part*100)
+}
+
+// done ends the bar: all of it is there, or an error.
+func (b *progress) done(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.shown {
+		return
 	}
+	b.shown = false
+	if err == nil {
+		b.show(1)
+	}
+	fmt.Fprintln(b.w)
 }

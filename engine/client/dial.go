@@ -61,10 +61,7 @@ func parseServer(text string) (server, error) {
 func (o *Options) dial(ctx context.Context, s server) (net.Conn, error) {
 	open := o.Dial
 	if open == nil {
-		open = dialByEnvironment
-		if s.network == "unix" {
-			open = new(net.Dialer).DialContext
-		}
+		open = Dial
 	}
 	conn, err := open(ctx, s.network, s.addr)
 	if err != nil {

@@ -44,7 +44,7 @@ type Options struct {
 
 	TLS     *tls.Config                                                       // of mqtts and wss; nil: the system's authorities
 	Header  http.Header                                                       // of the request that becomes a WebSocket, beside what that needs
-	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by the proxy of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY), or directly
+	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // nil: [Dial], by the proxy of the environment or directly
 	Timeout time.Duration                                                     // of a connect, and for an answer to PINGREQ; 0: 10 s
 
 	// FirstMayFail makes Connect go on trying where the first attempt fails.

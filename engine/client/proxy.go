@@ -16,10 +16,12 @@ import (
 	"golang.org/x/net/proxy"
 )
 
-// dialByEnvironment dials by the proxy that the environment names: an HTTP proxy
-// of HTTPS_PROXY or ALL_PROXY, a SOCKS proxy of ALL_PROXY, or none. NO_PROXY
-// counts for both.
-func dialByEnvironment(ctx context.Context, network, addr string) (net.Conn, error) {
+// Dial opens a connection as a client does without Options.Dial: by the proxy that the environment names (an HTTP proxy of
+// HTTPS_PROXY or ALL_PROXY, or a SOCKS proxy of ALL_PROXY; NO_PROXY counts for both), or directly.
+func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if network == "unix" {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
 	cfg := httpproxy.FromEnvironment()
 	if all := os.Getenv("ALL_PROXY") + os.Getenv("all_proxy"); cfg.HTTPSProxy == "" && strings.HasPrefix(all, "http") {
 		cfg.HTTPSProxy = all

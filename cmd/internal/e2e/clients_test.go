@@ -16,11 +16,17 @@ import (
 // runClient runs a client to its end and returns what it printed on standard output, and its status.
 func runClient(t *testing.T, stdin, name string, args ...string) (string, int) {
 	t.Helper()
+	return runClientOf(t, t.TempDir(), stdin, name, args...)
+}
+
+// runClientOf runs a client for somebody with this home.
+func runClientOf(t *testing.T, home, stdin, name string, args ...string) (string, int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c := exec.CommandContext(ctx, name, args...)
 	c.Stdin = strings.NewReader(stdin)
-	c.Env = append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME=")
+	c.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+filepath.Join(home, ".config"))
 	var out, errOut bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errOut
 	err := c.Run()
@@ -163,6 +169,107 @@ func TestClientsAsMosquitto(t *testing.T) {
 	same("", "rr", "-p", port, "-t", "ask", "-m", "x")
 	wait.Wait()
 	t.Logf("%d cases", cases)
+}
+
+// certificates makes an authority that signs for 127.0.0.1, and another that signs for nobody. The folder by is hashed as
+// OpenSSL looks authorities up.
+func certificates(t *testing.T) (authority, cert, key, other, by string) {
+	t.Helper()
+	dir := t.TempDir()
+	by = filepath.Join(dir, "authorities")
+	script := `set -e; cd "$0"; mkdir authorities
+new() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "$@"; }
+new -x509 -keyout ca.key -out ca.pem -subj /CN=authority
+new -x509 -keyout other.key -out other.pem -subj /CN=other
+new -keyout key.pem -out cert.csr -subj /CN=ada
+echo subjectAltName=IP:127.0.0.1 >ext
+openssl x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -set_serial 7 -days 2 -extfile ext -out cert.pem
+cp ca.pem authorities; openssl rehash authorities`
+	if out, err := exec.Command("sh", "-c", script, dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "other.pem"), by
+}
+
+// TestClientsReachAsMosquitto: the ways to a broker, and what is asked of its certificate, as Mosquitto's clients have them;
+// and the file of options that somebody always wants.
+func TestClientsReachAsMosquitto(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	authority, cert, key, other, by := certificates(t)
+	secure, both := freePort(t), freePort(t)
+	socket := filepath.Join(t.TempDir(), "s")
+	b := startMosquitto(t, fmt.Sprintf("listener %d 127.0.0.1\ncertfile %s\nkeyfile %s", secure, cert, key),
+		fmt.Sprintf("listener %d 127.0.0.1\ncertfile %s\nkeyfile %s\ncafile %s\nrequire_certificate true", both, cert, key, authority), "listener 0 "+socket)
+	b.awaitOpenAt(t, secure)
+	b.awaitOpenAt(t, both)
+	if _, code := runClient(t, "", "mosquitto_pub", "-p", fmt.Sprint(b.port), "-t", "a", "-m", "b", "-r"); code != 0 {
+		t.Fatal(code)
+	}
+	home := t.TempDir()
+	same := func(want int, args ...string) {
+		t.Helper()
+		args = append(args, "-t", "a", "-C", "1", "-v")
+		theirs, theirCode := runClientOf(t, home, "", "mosquitto_sub", args...)
+		if strings.HasPrefix(theirs, "mosquitto_sub is") {
+			theirs = "" // its usage
+		}
+		ours, code := runClientOf(t, home, "", wheelmqPath, append([]string{"sub"}, args...)...)
+		if theirCode == 8 {
+			theirCode = 1 // TLS failed behind connect, or in it, as it happens
+		}
+		if ours != theirs || code != theirCode || code != want {
+			t.Errorf("%q: printed %q, status %d; mosquitto_sub printed %q, status %d; want %d", args, ours, code, theirs, theirCode, want)
+		}
+	}
+	tls := func(want int, args ...string) {
+		t.Helper()
+		same(want, append([]string{"-p", fmt.Sprint(secure)}, args...)...)
+	}
+	const here, elsewhere = "127.0.0.1", "0.0.0.0" // both are this machine; the certificate has the first
+	same(0, "--unix", socket)
+	same(0, "-L", fmt.Sprintf("mqtt://127.0.0.1:%d/a", b.port))
+	same(0, "-A", here, "-h", here, "-p", fmt.Sprint(b.port))
+	tls(0, "-h", here, "--cafile", authority)
+	tls(0, "-h", here, "--capath", by)
+	tls(0, "-L", fmt.Sprintf("mqtts://127.0.0.1:%d/a", secure), "--cafile", authority)
+	tls(0, "-h", here, "--cafile", authority, "--tls-version", "tlsv1.2")
+	tls(0, "-h", here, "--cafile", authority, "--tls-version", "tlsv1.3")
+	tls(0, "-h", elsewhere, "--cafile", authority, "--insecure")
+	for _, refused := range [][]string{{elsewhere, "--cafile", authority}, {here, "--cafile", other}, {here, "--cafile", other, "--insecure"},
+		{here, "--cafile", authority, "--tls-version", "nonsense"}, {here, "--cafile", authority, "--cert", cert}, {here, "--cafile", authority, "--key", key},
+		{here, "--cafile", "missing"}} {
+		tls(1, append([]string{"-h"}, refused...)...)
+	}
+	withCertificate := []string{"-h", here, "-p", fmt.Sprint(both), "--cafile", authority, "--cert", cert, "--key", key}
+	same(0, withCertificate...)
+
+	folder := filepath.Join(home, ".config")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"mosquitto_sub", "wheelmq_sub"} {
+		text := fmt.Sprintf("# where we usually go\n-h 127.0.0.1\n-p %d\n\n--cafile %s\n", secure, authority)
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(0)
+	same(1, "--cafile", other) // goes before
+	options := filepath.Join(home, "options")
+	if err := os.WriteFile(options, []byte("-t c\n--id me too\n-V 5\n-D connect user-property k v\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := runClientOf(t, home, "", wheelmqPath, "sub", "-o", options, "-W", "0.3", "-d"); code != 27 || out != "" {
+		t.Errorf("-o: status %d, %q", code, out)
+	}
+	if _, code := runClientOf(t, home, "", wheelmqPath, "sub", "-o", options+"x"); code != 1 {
+		t.Errorf("-o without a file: status %d", code)
+	}
+	if _, code := runClientOf(t, home, "", wheelmqPath, "sub", "-t", "a", "--psk", "00", "--psk-identity", "me"); code != 1 {
+		t.Errorf("--psk: status %d", code)
+	}
 }
 
 // TestRequestResponse: wheelmq rr gets the answer of a wheelmq sub and pub in a shell, as people script it.

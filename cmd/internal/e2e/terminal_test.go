@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,6 +87,99 @@ var controls = regexp.MustCompile(`\x1b\[[0-9;?>=]*[a-zA-Z]|\x1b\][^\x07]*\x07|\
 // text is what was shown behind the first from bytes, without colours.
 func (term *terminal) text(from int) string {
 	return controls.ReplaceAllString(term.screen.String()[from:], "")
+}
+
+// TestClientsOnTerminal: what only somebody at a terminal sees: colours, unless NO_COLOR asks for none, and how far a large
+// file is.
+func TestClientsOnTerminal(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	b := startMosquitto(t) // which takes large packets unless it is told otherwise
+	port := fmt.Sprint(b.port)
+	folder := t.TempDir()
+	await := func(term *terminal, what string) string {
+		t.Helper()
+		for end := time.Now().Add(patience); !strings.Contains(term.screen.String(), what); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("no %q on the screen:\n%q", what, term.screen.String())
+			}
+		}
+		return term.screen.String()
+	}
+	large := strings.Repeat("0123456789", 300_000)
+	if err := os.WriteFile(filepath.Join(folder, "large"), []byte(large), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"pub", "-p", port, "-q", "1", "-r", "-t", "large", "-f", "large"}
+	shown := await(startTerminal(t, folder, nil, wheelmqPath, args...), "100 %\r\n")
+	if !strings.Contains(shown, "[####################                    ]  5") || !strings.Contains(shown, "\r[########################################] 100 %\r\n") {
+		t.Errorf("the bar: %q", shown)
+	}
+	if out, code := runClient(t, "", wheelmqPath, "sub", "-p", port, "-t", "large", "-C", "1", "-N"); code != 0 || out != large {
+		t.Errorf("status %d, %d bytes came of %d", code, len(out), len(large))
+	}
+	if code, said := wheelmq(t, append(args[:len(args)-1], filepath.Join(folder, "large"))...); code != 0 || said != "" {
+		t.Errorf("without a terminal: status %d, %q", code, said)
+	}
+
+	if code, said := wheelmq(t, "pub", "-p", port, "-r", "-t", "a/b", "-m", "c"); code != 0 {
+		t.Fatal(code, said)
+	}
+	show := []string{"sub", "-p", port, "-t", "a/b", "-C", "1", "-v"}
+	await(startTerminal(t, folder, []string{"NO_COLOR="}, wheelmqPath, show...), "\x1b[36ma/b\x1b[0m c\r\n")
+	if shown := await(startTerminal(t, folder, []string{"NO_COLOR=1"}, wheelmqPath, show...), "a/b c\r\n"); strings.Contains(shown, "\x1b") {
+		t.Errorf("NO_COLOR: %q", shown)
+	}
+	if code, said := wheelmq(t, show...); code != 0 || said != "a/b c\n" {
+		t.Errorf("without a terminal: status %d, %q", code, said)
+	}
+}
+
+// TestStats: sub --stats counts messages and bytes by topic level, and the messages of all its seconds are all there are.
+func TestStats(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	b := startBroker(t)
+	port := fmt.Sprint(b.port)
+	p := startProcess(t, nil, nil, wheelmqPath, "sub", "-p", port, "-t", "s/#", "--stats")
+	got := map[string][2]int{}
+	next := func() {
+		t.Helper()
+		select {
+		case line, ok := <-p.lines:
+			if !ok {
+				t.Fatalf("it ended\n%s", &p.log)
+			}
+			f := strings.Fields(line)
+			if len(f) != 4 || f[2] != "B/s" {
+				return // the time, and the sum
+			}
+			messages, err := strconv.Atoi(strings.TrimSuffix(f[0], "/s"))
+			bytes, err2 := strconv.Atoi(f[1])
+			if err != nil || err2 != nil {
+				t.Fatalf("%q", line)
+			}
+			got[f[3]] = [2]int{got[f[3]][0] + messages, got[f[3]][1] + bytes}
+		case <-time.After(patience):
+			t.Fatalf("nothing more, and there are %v\n%s", got, &p.log)
+		}
+	}
+	next() // it has subscribed
+	for _, topic := range []string{"s/a/1", "s/a/2", "s/b", "s"} {
+		if code, said := wheelmq(t, "pub", "-p", port, "-t", topic, "-m", "12345", "--repeat", "3"); code != 0 {
+			t.Fatal(code, said)
+		}
+	}
+	want := map[string][2]int{"s/a/…": {6, 30}, "s/b": {3, 15}, "s": {3, 15}}
+	for !maps.Equal(got, want) {
+		next()
+	}
+	p.signal(t, syscall.SIGINT)
+	if code := p.wait(t); code != 0 {
+		t.Errorf("status %d\n%s", code, &p.log)
+	}
 }
 
 // TestShells presses Tab in the shells that there is a completion for, set up as each is by those who use it, and looks at
