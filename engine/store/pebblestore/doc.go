@@ -43,5 +43,6 @@
 //
 // Where Load meets blocks that are damaged it goes on behind them, and copies all
 // that can be read into a new database; the damaged one is renamed
-// DIR.damaged-TIME.
+// DIR.damaged-TIME. A database that does not open because of what is in its
+// files is read table by table and log by log, and put aside in the same way.
 package pebblestore

@@ -38,6 +38,10 @@ func (s *Store) between(lower, upper []byte, f func(key, value []byte) error) er
 // there are processors, and the queues afterwards, since what is in flight is
 // not counted.
 func (s *Store) Load(ctx context.Context, l store.Loader) error {
+	for _, what := range s.rescued {
+		l.Damaged("the database", errors.New(what))
+	}
+	s.rescued = nil
 	v := &salvage{store: s, loader: l, found: make(chan struct{}, foundAtMost)}
 	if err := s.load(ctx, v, l); err != nil {
 		return err

@@ -46,6 +46,8 @@ type Store struct {
 	epoch uint64
 	lock  *pebble.Lock
 
+	rescued []string // what Load is to tell of damage that was found before it
+
 	// committer's, and read under using
 	using sync.RWMutex // held for reading by whoever reads db
 	db    *pebble.DB   // nil while it could not be opened again
@@ -96,18 +98,32 @@ func (s *Store) begin() error {
 	if err := s.opts.fs.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
-	lock, err := pebble.LockDirectory(s.dir, s.opts.fs)
-	if err != nil {
+	var err error
+	if s.lock, err = pebble.LockDirectory(s.dir, s.opts.fs); err != nil {
 		return fmt.Errorf("%w? %w", store.ErrInUse, err)
 	}
-	s.lock = lock
-	if s.db, err = s.openDB(); err == nil {
-		if err = s.nextEpoch(); err != nil {
-			err = errors.Join(err, s.db.Close())
+	err = s.openAnew()
+	if err != nil && isDamage(err) && s.hasTables() {
+		if err = s.rescue(err); err == nil {
+			err = s.openAnew()
 		}
 	}
 	if err != nil {
-		return errors.Join(err, lock.Close())
+		return errors.Join(err, s.lock.Close())
+	}
+	return nil
+}
+
+// openAnew opens the database for this process.
+func (s *Store) openAnew() (err error) {
+	if s.orphaned() {
+		return errOrphaned
+	}
+	if s.db, err = s.openDB(); err != nil {
+		return err
+	}
+	if err = s.nextEpoch(); err != nil {
+		return errors.Join(err, s.closeDB())
 	}
 	return nil
 }
