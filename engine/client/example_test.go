@@ -15,16 +15,19 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/xdg-go/scram"
+
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine"
+	"github.com/wheelmq/wheelmq/engine/auth"
 	"github.com/wheelmq/wheelmq/engine/client"
 )
 
 // The examples that MIGRATING.md names. Each runs against a broker of its own.
 
 // exampleBroker starts a broker and returns its URL.
-func exampleBroker() (url string, stop func()) {
-	b, err := engine.New(engine.Options{SysInterval: -1, Listeners: []engine.Listener{{Address: "127.0.0.1:0", Anonymous: true}}})
+func exampleBroker(hooks ...any) (url string, stop func()) {
+	b, err := engine.New(engine.Options{SysInterval: -1, Hooks: hooks, Listeners: []engine.Listener{{Address: "127.0.0.1:0", Anonymous: len(hooks) == 0}}})
 	if err != nil {
 		panic(err)
 	}
@@ -237,6 +240,72 @@ func ExampleOptions_credentials() {
 	defer stop()
 	fmt.Println(c.IsConnected())
 	// Output: true
+}
+
+// scramAuth proves a password without sending it (SCRAM-SHA-256), by xdg-go/scram.
+type scramAuth struct {
+	user, password string
+	conversation   *scram.ClientConversation
+}
+
+func (*scramAuth) Method() string { return "SCRAM-SHA-256" }
+
+func (a *scramAuth) Begin(context.Context) ([]byte, error) {
+	c, err := scram.SHA256.NewClient(a.user, a.password, "")
+	if err != nil {
+		return nil, err
+	}
+	a.conversation = c.NewConversation()
+	first, err := a.conversation.Step("")
+	return []byte(first), err
+}
+
+func (a *scramAuth) Step(data []byte, success bool) ([]byte, error) {
+	answer, err := a.conversation.Step(string(data))
+	if err == nil && success && !a.conversation.Valid() {
+		err = errors.New("the broker does not know the user")
+	}
+	return []byte(answer), err
+}
+
+func ExampleOptions_auth() {
+	url, stop := scramBroker("ada", "secret")
+	defer stop()
+	for _, password := range []string{"secret", "other"} {
+		c, err := client.New(client.Options{Servers: []string{url}, NoReconnect: true, Auth: &scramAuth{user: "ada", password: password}})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		ctx := context.Background()
+		if err = c.Connect(ctx); err == nil {
+			err = c.Reauthenticate(ctx) // again, on the same connection
+		}
+		fmt.Println(err)
+		c.Close()
+	}
+	// Output:
+	// <nil>
+	// client: CONNECT refused: not authorized: authentication failed
+}
+
+// scramBroker starts a broker with one user.
+func scramBroker(user, password string) (url string, stop func()) {
+	file := filepath.Join(os.TempDir(), fmt.Sprint("passwords-", os.Getpid()))
+	hash, err := auth.NewHash(auth.SCRAM, password)
+	if err != nil {
+		panic(err)
+	}
+	users := new(auth.Passwords)
+	if err := errors.Join(users.Set(user, hash), users.Write(file)); err != nil {
+		panic(err)
+	}
+	defer os.Remove(file)
+	files, err := auth.Open(auth.Options{PasswordFile: file})
+	if err != nil {
+		panic(err)
+	}
+	return exampleBroker(files, files.SCRAM())
 }
 
 func ExampleTokenFile() {

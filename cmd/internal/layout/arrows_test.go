@@ -76,8 +76,8 @@ var fences = map[string][]string{
 	"github.com/MicahParks/jwkset":            {"engine/auth/jwt"},
 	"golang.org/x/time/rate":                  {"engine/auth/jwt"}, // part of jwkset's API
 	"github.com/sony/gobreaker/v2":            {"engine/auth/internal/remote"},
-	"github.com/xdg-go/scram":                 {"engine/auth"},
-	"github.com/xdg-go/stringprep":            {"engine/auth"}, // part of SCRAM
+	"github.com/xdg-go/scram":                 {"engine/auth", "engine/client"}, // client: an example
+	"github.com/xdg-go/stringprep":            {"engine/auth"},                  // part of SCRAM
 	"github.com/coreos/go-systemd/v22":        {"cmd/wheelmq"},
 	"github.com/BurntSushi/toml":              {"bench/compare"},
 	"github.com/spf13/cobra":                  {"cmd/wheelmq"},
