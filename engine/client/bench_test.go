@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	golang "github.com/eclipse/paho.golang/paho"
 	paho "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine"
 	"github.com/wheelmq/wheelmq/engine/client"
 	"github.com/wheelmq/wheelmq/engine/enginetest"
@@ -123,4 +125,104 @@ func BenchmarkPublish(b *testing.B) {
 			g.Wait()
 		}
 	})
+}
+
+// BenchmarkReceive receives 64 bytes a message, beside the same two, from a scripted broker that has 64 messages to send at
+// once and waits for their acknowledgements at QoS 1.
+func BenchmarkReceive(b *testing.B) {
+	const topic, burst = "bench/topic", 64
+	for qos, q := range []string{"QoS0", "QoS1"} {
+		run := func(name string, v codec.Version, subscriber func(b *testing.B, address string, take func())) {
+			b.Run(q+"/"+name, func(b *testing.B) {
+				b.ReportAllocs()
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.Cleanup(func() { l.Close() })
+				send := make(chan struct{})
+				go func() {
+					if err := serveBursts(l, v, codec.QoS(qos), topic, burst, send); err != nil {
+						b.Error(err)
+					}
+				}()
+				n, done := 0, make(chan struct{})
+				subscriber(b, l.Addr().String(), func() {
+					if n++; n == b.N {
+						close(done)
+					}
+				})
+				b.ResetTimer()
+				close(send)
+				<-done
+				b.StopTimer()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+			})
+		}
+		run("wheelmq", codec.V311, func(b *testing.B, address string, take func()) {
+			c, err := client.New(client.Options{Servers: []string{"mqtt://" + address}, Version: client.V311, NoReconnect: true,
+				Handler: func(*client.Message) { take() }})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(c.Close)
+			if err := c.Connect(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+		})
+		run("paho.mqtt.golang", codec.V311, func(b *testing.B, address string, take func()) {
+			o := paho.NewClientOptions().AddBroker("tcp://" + address).SetClientID("paho").SetAutoReconnect(false)
+			c := paho.NewClient(o.SetDefaultPublishHandler(func(paho.Client, paho.Message) { take() }))
+			b.Cleanup(func() { c.Disconnect(0) })
+			if t := c.Connect(); t.Wait() && t.Error() != nil {
+				b.Fatal(t.Error())
+			}
+		})
+		run("paho.golang", codec.V5, func(b *testing.B, address string, take func()) {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				b.Fatal(err)
+			}
+			c := golang.NewClient(golang.ClientConfig{Conn: conn, OnPublishReceived: []func(golang.PublishReceived) (bool, error){
+				func(golang.PublishReceived) (bool, error) { take(); return true, nil }}})
+			b.Cleanup(func() { conn.Close() })
+			if _, err := c.Connect(context.Background(), &golang.Connect{ClientID: "golang", CleanStart: true, KeepAlive: 60}); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// serveBursts is a broker for one client: it sends bursts of messages, from when it is told to until the client is gone.
+func serveBursts(l net.Listener, v codec.Version, qos codec.QoS, topic string, burst int, send chan struct{}) error {
+	conn, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Read(make([]byte, 4096)); err != nil { // CONNECT
+		return err
+	}
+	ack := codec.Connack{}
+	if _, err := conn.Write(ack.Append(nil, v)); err != nil {
+		return err
+	}
+	<-send
+	var messages, acks []byte
+	for i := range burst {
+		d := codec.Delivery{QoS: qos}
+		if qos > 0 {
+			d.PacketID = uint16(i + 1)
+			acks = append(acks, 0, 0, 0, 0)
+		}
+		messages = codec.AppendPublish(messages, v, &d, []byte(topic), make([]byte, 64), nil)
+	}
+	for {
+		if _, err := conn.Write(messages); err != nil {
+			return nil // the end of the client
+		}
+		if _, err := io.ReadFull(conn, acks); err != nil {
+			return nil
+		}
+	}
 }
