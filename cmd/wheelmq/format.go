@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -205,51 +206,51 @@ func flagText(on bool) []byte {
 	return []byte("0")
 }
 
-// messageJSON is %j, or %J with a payload that is JSON itself.
+// messageJSON is %j, or %J with a payload that is JSON itself; without one, %J is nothing.
 func messageJSON(m *client.Message, now time.Time, nested, pretty bool) []byte {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	first := true
-	add := func(name string, v any) {
-		if !first {
-			b.WriteByte(',')
-		}
-		first = false
-		fmt.Fprintf(&b, "%q:", name)
-		if raw, ok := v.(json.RawMessage); ok {
-			b.Write(raw)
-			return
-		}
-		e := json.NewEncoder(&b)
-		e.SetEscapeHTML(false)
-		_ = e.Encode(v)         // of texts and numbers: it cannot fail
-		b.Truncate(b.Len() - 1) // the line end
+	if nested && !isJSON(m) {
+		return nil
 	}
-	add("tst", now.Format("2006-01-02T15:04:05.000000Z-0700"))
-	add("topic", m.Topic)
-	add("qos", int(m.QoS))
-	add("retain", int(flagText(m.Retain)[0]-'0'))
-	add("payloadlen", len(m.Payload))
+	b := []byte{'{'}
+	add := func(name string, value []byte) {
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = append(append(appendText(b, name), ':'), value...)
+	}
+	number := func(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }
+	add("tst", appendText(nil, now.Format("2006-01-02T15:04:05.000000Z-0700")))
+	add("topic", appendText(nil, m.Topic))
+	add("qos", number(int(m.QoS)))
+	add("retain", flagText(m.Retain))
+	add("payloadlen", number(len(m.Payload)))
 	if m.QoS > 0 {
-		add("mid", m.ID)
+		add("mid", number(int(m.ID)))
 	}
 	if p := propertiesJSON(m); p != nil {
 		add("properties", p)
 	}
-	if nested && json.Valid(m.Payload) {
-		add("payload", json.RawMessage(m.Payload))
-	} else {
-		add("payload", string(m.Payload))
+	switch {
+	case len(m.Payload) == 0:
+		add("payload", []byte("null"))
+	case nested:
+		add("payload", m.Payload)
+	default:
+		add("payload", appendText(nil, string(m.Payload)))
 	}
-	b.WriteByte('}')
-	if !pretty {
-		return b.Bytes()
+	b = append(b, '}')
+	if !nested && !pretty {
+		return b
 	}
-	var out bytes.Buffer
-	if json.Indent(&out, b.Bytes(), "", "\t") != nil {
-		return b.Bytes()
-	}
-	return out.Bytes()
+	return appendJSON(nil, b, pretty)
+}
+
+// isJSON reports whether %J has the payload as a value.
+func isJSON(m *client.Message) bool { return len(m.Payload) == 0 || json.Valid(m.Payload) }
+
+// needsJSON reports whether f has a %J.
+func (f messageFormat) needsJSON() bool {
+	return slices.ContainsFunc(f, func(p formatPart) bool { return p.letter == 'J' })
 }
 
 func propertiesJSON(m *client.Message) json.RawMessage {

@@ -75,7 +75,7 @@ func (r *rr) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.output.prepare(r.stdout); err != nil {
+	if err := r.output.prepare(r.stdout, r.complaints()); err != nil {
 		return err
 	}
 	if r.wait > 0 {

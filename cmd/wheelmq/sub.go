@@ -28,6 +28,7 @@ type outputFlags struct {
 	format                     string
 	parsed                     messageFormat
 	colour                     bool
+	complaints                 io.Writer
 }
 
 func (o *outputFlags) register(set *pflag.FlagSet) {
@@ -37,7 +38,8 @@ func (o *outputFlags) register(set *pflag.FlagSet) {
 	set.BoolVar(&o.pretty, "pretty", false, "JSON over several lines")
 }
 
-func (o *outputFlags) prepare(stdout io.Writer) (err error) {
+func (o *outputFlags) prepare(stdout, stderr io.Writer) (err error) {
+	o.complaints = stderr
 	f, ok := stdout.(*os.File)
 	o.colour = ok && isTerminal(f) && os.Getenv("NO_COLOR") == ""
 	if o.format != "" {
@@ -46,10 +48,20 @@ func (o *outputFlags) prepare(stdout io.Writer) (err error) {
 	return err
 }
 
-// write prints one message.
+// write prints one message. Of an empty one, unless -F says what is to be printed, there is the topic at most.
 func (o *outputFlags) write(w *bufio.Writer, m *client.Message) {
+	empty := o.parsed == nil && len(m.Payload) == 0
 	switch {
+	case empty && (!o.verbose || o.noNewline):
+		return
+	case empty && o.colour:
+		fmt.Fprintf(w, "\x1b[36m%s\x1b[0m (null)", m.Topic)
+	case empty:
+		_, _ = w.WriteString(m.Topic + " (null)")
 	case o.parsed != nil:
+		if !isJSON(m) && o.parsed.needsJSON() {
+			fmt.Fprintf(o.complaints, "wheelmq: the payload of %s is not JSON\n", m.Topic)
+		}
 		_, _ = w.Write(o.parsed.append(nil, m, time.Now(), o.pretty)) // Flush tells
 	case o.verbose && o.colour:
 		fmt.Fprintf(w, "\x1b[36m%s\x1b[0m ", m.Topic)
@@ -135,7 +147,7 @@ func (s *sub) run(ctx context.Context) error {
 			return fmt.Errorf("-T %q is not a topic filter", f)
 		}
 	}
-	if err := s.output.prepare(s.stdout); err != nil {
+	if err := s.output.prepare(s.stdout, s.complaints()); err != nil {
 		return err
 	}
 	if s.wait > 0 {
@@ -179,6 +191,14 @@ func (s *sub) run(ctx context.Context) error {
 		}
 		return s.timedOut(ctx, nil)
 	}
+}
+
+// complaints is where to say what is no reason to end.
+func (m *mqttCommand) complaints() io.Writer {
+	if m.quiet {
+		return io.Discard
+	}
+	return m.stderr
 }
 
 // timedOut is errTimedOut where -W ended ctx, else err.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -37,8 +38,11 @@ func runClientOf(t *testing.T, home, stdin, name string, args ...string) (string
 	return out.String(), c.ProcessState.ExitCode()
 }
 
+// received is when a message was, in JSON.
+var received = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z[+-]\d{4}`)
+
 // TestClientsAsMosquitto: wheelmq pub, sub and rr print what Mosquitto's clients print, and end with the same status, given
-// the same arguments; a broker of Mosquitto's between them. Some 130 cases.
+// the same arguments; a broker of Mosquitto's between them. Some 180 cases.
 func TestClientsAsMosquitto(t *testing.T) {
 	if !onlyWheelmq(t) {
 		return
@@ -63,6 +67,9 @@ func TestClientsAsMosquitto(t *testing.T) {
 	}
 	seed("-t", "fmt/plain", "-m", `he"llo`, "-q", "1")
 	seed("-t", "fmt/json", "-m", `{"a": [1, 2]}`)
+	seed("-t", "fmt/text", "-m", "he\"llo\\ / é <&>\ttab")
+	seed("-t", "fmt/nested", "-m", `{"b": [1, true, [ ], {"x": null}], "a": "é/\u0041", "b2": {}, "b": "twice"}`)
+	seed("-t", "fmt/number", "-m", "12")
 	seed("-t", "fmt/empty-ish", "-m", " ")
 	seed("-V", "5", "-t", "fmt/full", "-m", "xyz", "-q", "2", "-D", "publish", "user-property", "k", "v", "-D", "publish", "user-property", "k2", "v 2",
 		"-D", "publish", "content-type", "text/plain", "-D", "publish", "response-topic", "re/ply", "-D", "publish", "correlation-data", "c1", "-D", "publish",
@@ -85,6 +92,7 @@ func TestClientsAsMosquitto(t *testing.T) {
 				want = "" // its usage, where ours says what is wrong on standard error
 			}
 			got, code := runClient(t, stdin, wheelmqPath, append([]string{name}, args...)...)
+			got, want = received.ReplaceAllString(got, "now"), received.ReplaceAllString(want, "now")
 			if got != want || code != wantCode {
 				t.Errorf("%s %q: printed %q, status %d; mosquitto_%s printed %q, status %d", name, args, got, code, name, want, wantCode)
 			}
@@ -99,6 +107,12 @@ func TestClientsAsMosquitto(t *testing.T) {
 				version = "mqttv5"
 			}
 			sub("-V", version, "-t", topic, "-C", "1", "-q", "2", "-F", format)
+		}
+	}
+	for _, topic := range []string{"fmt/plain", "fmt/json", "fmt/full", "fmt/text", "fmt/nested", "fmt/number"} {
+		for _, format := range []string{"%j", "%J", "[%J]"} {
+			sub("-V", "mqttv5", "-t", topic, "-C", "1", "-q", "2", "-F", format)
+			sub("-V", "mqttv5", "-t", topic, "-C", "1", "-q", "2", "-F", format, "--pretty")
 		}
 	}
 	sub("-t", "fmt/plain", "-C", "1")
@@ -130,6 +144,30 @@ func TestClientsAsMosquitto(t *testing.T) {
 	same("", "sub", "-p", closedPort, "-V", "5", "-t", "x", "-C", "1")
 	same("", "sub", "-p", closedPort, "-u", "ada", "-P", "wrong", "-t", "x", "-C", "1")
 	same("", "sub", "-p", closedPort, "-u", "ada", "-P", "secret", "-t", "x", "-W", "1")
+
+	for i, more := range [][]string{{}, {"-v"}, {"-N"}, {"-v", "-N"}, {"-F", "%t [%p] %l"}, {"-F", "%j"}, {"-F", "%J"}} { // a message without payload, and one
+		args := append([]string{"-p", port, "-c", "-q", "1", "-t", "empty"}, more...)
+		for _, who := range []string{"mosquitto_sub", wheelmqPath} {
+			first := []string{"-i", fmt.Sprint("empty", i, who == wheelmqPath), "-C", "2"}
+			if who == wheelmqPath {
+				first = append([]string{"sub"}, first...)
+			}
+			if _, code := runClient(t, "", who, append(first, append(args, "-E")...)...); code != 0 {
+				t.Fatal(code)
+			}
+			for _, payload := range [][]string{{"-n"}, {"-m", "x"}} {
+				if _, code := runClient(t, "", "mosquitto_pub", append([]string{"-p", port, "-q", "1", "-t", "empty"}, payload...)...); code != 0 {
+					t.Fatal(code)
+				}
+			}
+		}
+		cases++
+		want, _ := runClient(t, "", "mosquitto_sub", append([]string{"-i", fmt.Sprint("empty", i, false), "-C", "2"}, args...)...)
+		got, _ := runClient(t, "", wheelmqPath, append([]string{"sub", "-i", fmt.Sprint("empty", i, true), "-C", "2"}, args...)...)
+		if got, want = received.ReplaceAllString(got, "now"), received.ReplaceAllString(want, "now"); got != want {
+			t.Errorf("without a payload, %q: printed %q; mosquitto_sub printed %q", more, got, want)
+		}
+	}
 
 	pub := func(stdin string, args ...string) {
 		t.Helper()
