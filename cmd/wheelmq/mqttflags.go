@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -41,7 +42,7 @@ type clientFlags struct {
 	tlsVersion, alpn, keyLog, psk    string
 	insecure, osCerts, noTLS, useTLS bool
 	ignored                          string
-	nothing                          bool
+	nothing, srv                     bool
 	qos                              int
 	topics                           []string
 	properties                       []packetProperty
@@ -54,6 +55,7 @@ func (f *clientFlags) register(set *pflag.FlagSet) {
 	set.SortFlags = false
 	set.StringVarP(&f.host, "host", "h", "", "host of the broker (default localhost)")
 	set.IntVarP(&f.port, "port", "p", 0, "its port (default 1883; with TLS 8883)")
+	set.BoolVarP(&f.srv, "srv", "S", false, "the brokers are those of the host's SRV records, _mqtt._tcp or, with TLS, _secure-mqtt._tcp")
 	set.StringVarP(&f.url, "url", "L", "", "all of it as mqtt(s)://[user[:password]@]host[:port]/topic")
 	set.StringVar(&f.unix, "unix", "", "path of the broker's Unix socket")
 	set.BoolVar(&f.ws, "ws", false, "MQTT inside WebSocket, path /mqtt")
@@ -309,6 +311,12 @@ func (f *clientFlags) reach(o *client.Options) error {
 		host = "localhost"
 	}
 	o.Servers = []string{scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))}
+	if f.srv {
+		var err error
+		if o.Servers, err = lookUp(scheme, host); err != nil {
+			return err
+		}
+	}
 	var dialer net.Dialer
 	if f.bind != "" {
 		address, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(f.bind, "0"))
@@ -334,6 +342,24 @@ func (f *clientFlags) reach(o *client.Options) error {
 	}
 	o.Dial = through.(proxy.ContextDialer).DialContext
 	return nil
+}
+
+// lookUp returns the brokers of a domain, in the order in which they want to be tried.
+func lookUp(scheme, domain string) (servers []string, err error) {
+	service, ok := map[string]string{"mqtt": "mqtt", "mqtts": "secure-mqtt"}[scheme]
+	if !ok {
+		return nil, errors.New("-S: there are no SRV records for WebSocket")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	_, records, err := net.DefaultResolver.LookupSRV(ctx, service, "tcp", domain)
+	if err != nil {
+		return nil, fmt.Errorf("-S: %w", err)
+	}
+	for _, r := range records {
+		servers = append(servers, scheme+"://"+net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port))))
+	}
+	return servers, nil
 }
 
 // security sets up TLS.

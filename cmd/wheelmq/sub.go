@@ -87,7 +87,7 @@ type sub struct {
 	retainHandling                        string
 	without, unsubscribe                  []string
 	chance                                float64
-	stats                                 bool
+	stats, rate, watch                    bool
 }
 
 const subHelp = `Subscribes to topics and prints what arrives, with the flags of mosquitto_sub.
@@ -116,6 +116,8 @@ func newSub(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		set.StringArrayVarP(&s.without, "filter-out", "T", nil, "leave out topics that this filter matches")
 		set.StringArrayVarP(&s.unsubscribe, "unsubscribe", "U", nil, "unsubscribe first, from a session that was kept")
 		set.Float64Var(&s.chance, "random-filter", 100, "print so many percent of the messages")
+		set.BoolVarP(&s.watch, "watch", "w", false, "on a terminal: a line for each topic, with its newest message")
+		set.BoolVar(&s.rate, "message-rate", false, "print how many messages came in each second instead of them")
 		set.BoolVar(&s.stats, "stats", false, "print rates by topic level instead of messages")
 	}, s.run)
 }
@@ -137,6 +139,9 @@ func (s *sub) run(ctx context.Context) error {
 	}
 	if s.noRetained && s.onlyRetained {
 		return errors.New("-R and --retained-only exclude each other")
+	}
+	if s.stats && s.rate || s.watch && (s.stats || s.rate || s.output.format != "") {
+		return errors.New("-w, -F, --stats and --message-rate exclude each other")
 	}
 	list, err := s.subscriptions()
 	if err != nil {
@@ -177,7 +182,7 @@ func (s *sub) run(ctx context.Context) error {
 	if s.leaveAtOnce {
 		return leave(c)
 	}
-	if s.stats {
+	if s.stats || s.rate {
 		go p.report(ctx)
 	}
 	select {
@@ -214,6 +219,7 @@ type printer struct {
 	s      *sub
 	w      *bufio.Writer
 	client clientPointer
+	board  *board // of -w on a terminal
 	left   int
 	done   chan struct{}
 	ended  bool
@@ -226,7 +232,13 @@ type printer struct {
 type levelCount struct{ messages, bytes int }
 
 func newPrinter(s *sub) *printer {
-	return &printer{s: s, w: bufio.NewWriterSize(s.stdout, 64<<10), left: s.count, done: make(chan struct{}), counts: map[string]*levelCount{}}
+	var b *board
+	if s.watch {
+		if b = newBoard(s.stdout); b == nil {
+			s.output.verbose = true
+		}
+	}
+	return &printer{s: s, board: b, w: bufio.NewWriterSize(s.stdout, 64<<10), left: s.count, done: make(chan struct{}), counts: map[string]*levelCount{}}
 }
 
 func (p *printer) failed() error { return p.err }
@@ -261,10 +273,14 @@ func (p *printer) take(m *client.Message) {
 			return
 		}
 	}
-	if s.stats {
+	if s.stats || s.rate {
 		p.countIn(m)
 	} else {
-		s.output.write(p.w, m)
+		if p.board != nil {
+			p.board.write(p.w, m)
+		} else {
+			s.output.write(p.w, m)
+		}
 		if err := p.w.Flush(); err != nil {
 			p.err = err
 			p.end()
@@ -331,7 +347,12 @@ func (p *printer) report(ctx context.Context) {
 			return strings.Compare(a, b)
 		})
 		var out bytes.Buffer
-		fmt.Fprintf(&out, "%s  %d messages/s, %d bytes/s\n", time.Now().Format("15:04:05"), all.messages, all.bytes)
+		if p.s.rate {
+			fmt.Fprintln(&out, all.messages)
+			names = nil
+		} else {
+			fmt.Fprintf(&out, "%s  %d messages/s, %d bytes/s\n", time.Now().Format("15:04:05"), all.messages, all.bytes)
+		}
 		for _, name := range names[:min(len(names), 20)] {
 			fmt.Fprintf(&out, "%10d/s %12d B/s  %s\n", p.counts[name].messages, p.counts[name].bytes, name)
 		}
@@ -339,7 +360,7 @@ func (p *printer) report(ctx context.Context) {
 			*n = levelCount{}
 		}
 		p.mu.Unlock()
-		if p.s.output.colour {
+		if p.s.output.colour && p.s.stats {
 			_, _ = io.WriteString(p.s.stdout, "\x1b[H\x1b[J") // from the top
 		}
 		_, _ = p.s.stdout.Write(out.Bytes())

@@ -136,6 +136,63 @@ func TestClientsOnTerminal(t *testing.T) {
 	}
 }
 
+// TestWatch: sub -w gives each topic a line of the terminal, and none to those that have no room.
+func TestWatch(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	b := startBroker(t)
+	port := fmt.Sprint(b.port)
+	publish := func(topic, payload string) {
+		t.Helper()
+		if code, said := wheelmq(t, "pub", "-p", port, "-r", "-t", topic, "-m", payload); code != 0 {
+			t.Fatal(code, said)
+		}
+	}
+	publish("w/0", "first")
+	term := startTerminal(t, t.TempDir(), nil, wheelmqPath, "sub", "-p", port, "-t", "w/#", "-w") // 60 lines of 200
+	await := func(what string) {
+		t.Helper()
+		for end := time.Now().Add(patience); !strings.Contains(term.screen.String(), what); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("no %q on the screen:\n%q", what, term.screen.String())
+			}
+		}
+	}
+	await("\x1b[H\x1b[J\x1b[1;1H\x1b[Kw/0 first\x1b[2;1H")
+	publish("w/1", "a\x1b[2Jb")
+	await("\x1b[2;1H\x1b[Kw/1 a.[2Jb\x1b[3;1H")
+	publish("w/0", strings.Repeat("é", 300))
+	await("\x1b[1;1H\x1b[Kw/0 " + strings.Repeat("é", 196) + "\x1b[3;1H")
+	for i := 2; i < 60; i++ {
+		publish(fmt.Sprint("w/", i), "x")
+	}
+	await("\x1b[58;1H\x1b[Kw/57 x\x1b[59;1H")
+	await("\x1b[59;1H\x1b[Kand 2 more topics")
+	publish("w/57", "y")
+	await("\x1b[58;1H\x1b[Kw/57 y\x1b[59;1H")
+
+	if out, code := runClient(t, "", wheelmqPath, "sub", "-p", port, "-t", "w/57", "-w", "-C", "1"); code != 0 || out != "w/57 y\n" {
+		t.Errorf("without a terminal: status %d, %q", code, out)
+	}
+	if _, code := runClient(t, "", wheelmqPath, "sub", "-p", port, "-t", "w/57", "-w", "--stats"); code != 1 {
+		t.Errorf("-w --stats: status %d", code)
+	}
+	rate := startProcess(t, nil, nil, wheelmqPath, "sub", "-p", port, "-t", "w/+", "--message-rate") // 60 retained ones
+	for sum := 0; sum < 60; {
+		select {
+		case line := <-rate.lines:
+			n, err := strconv.Atoi(line)
+			if err != nil {
+				t.Fatalf("%q\n%s", line, &rate.log)
+			}
+			sum += n
+		case <-time.After(patience):
+			t.Fatalf("%d messages of 60", sum)
+		}
+	}
+}
+
 // TestStats: sub --stats counts messages and bytes by topic level, and the messages of all its seconds are all there are.
 func TestStats(t *testing.T) {
 	if !onlyWheelmq(t) {

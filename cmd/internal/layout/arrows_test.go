@@ -65,6 +65,7 @@ var fences = map[string][]string{
 	"github.com/gobwas/ws":                    {"engine/internal/transport", "bench/load", "engine/client"},
 	"go.etcd.io/bbolt":                        {"engine/client"},
 	"golang.org/x/net/http/httpproxy":         {"engine/client"},
+	"golang.org/x/net/dns/dnsmessage":         {"cmd/wheelmq"}, // its tests
 	"golang.org/x/net/proxy":                  {"engine/client", "cmd/wheelmq"},
 	"github.com/pires/go-proxyproto":          {"engine/internal/transport"},
 	"github.com/valyala/bytebufferpool":       {"engine", "engine/message", "engine/internal/transport"},
