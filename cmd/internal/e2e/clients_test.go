@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // runClient runs a client to its end and returns what it printed on standard output, and its status.
@@ -308,6 +310,62 @@ func TestClientsReachAsMosquitto(t *testing.T) {
 	if _, code := runClientOf(t, home, "", wheelmqPath, "sub", "-t", "a", "--psk", "00", "--psk-identity", "me"); code != 1 {
 		t.Errorf("--psk: status %d", code)
 	}
+}
+
+// TestClientsThroughSOCKS: --proxy, and the proxy of the environment, with a SOCKS5 proxy that others wrote (microsocks).
+func TestClientsThroughSOCKS(t *testing.T) {
+	if !onlyWheelmq(t) {
+		return
+	}
+	b := startMosquitto(t)
+	start := func(args ...string) (*process, string) {
+		t.Helper()
+		address := net.JoinHostPort("127.0.0.1", fmt.Sprint(freePort(t)))
+		_, port, _ := net.SplitHostPort(address)
+		p := startProcess(t, nil, nil, "microsocks", append([]string{"-i", "127.0.0.1", "-p", port}, args...)...)
+		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			if conn, err := net.Dial("tcp", address); err == nil {
+				conn.Close()
+				return p, address
+			} else if time.Now().After(end) {
+				t.Fatalf("%v\n%s", err, &p.log)
+			}
+		}
+	}
+	open, openAt := start()
+	closed, closedAt := start("-u", "ada", "-P", "secret")
+	through := 0
+	f := func(p *process, want int, args ...string) {
+		t.Helper()
+		args = append(args, "-p", fmt.Sprint(b.port), "-h", "127.0.0.1", "-q", "1", "-t", "a", "-m", "b")
+		if _, code := runClient(t, "", wheelmqPath, append([]string{"pub"}, args...)...); code != want {
+			t.Errorf("%q: status %d, want %d", args, code, want)
+		}
+		if p == nil {
+			return
+		}
+		through++
+		to := "connected to " + b.address
+		for end := time.Now().Add(patience); strings.Count(open.log.String()+closed.log.String(), to) < through; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%q: the proxy does not say that it connected\n%s", args, &p.log)
+			}
+		}
+	}
+	f(open, 0, "--proxy", "socks5h://"+openAt)
+	f(closed, 0, "--proxy", "socks5h://ada:secret@"+closedAt)
+	f(nil, 1, "--proxy", "socks5h://ada:other@"+closedAt)
+	f(nil, 1, "--proxy", "socks5h://"+closedAt)
+	f(nil, 1, "--proxy", "http://"+openAt)
+	t.Setenv("ALL_PROXY", "socks5h://"+openAt)
+	f(open, 0)
+	t.Setenv("ALL_PROXY", "socks5://ada:secret@"+closedAt)
+	f(closed, 0)
+	t.Setenv("NO_PROXY", "127.0.0.1")
+	f(nil, 0)
+	t.Setenv("NO_PROXY", "")
+	t.Setenv("ALL_PROXY", "socks5://ada:other@"+closedAt)
+	f(nil, 1)
 }
 
 // TestRequestResponse: wheelmq rr gets the answer of a wheelmq sub and pub in a shell, as people script it.
