@@ -36,7 +36,7 @@ type Client struct {
 	nextSub  uint32
 	changes  []Change // for the store, before the next write
 	order    uint64   // of the last message that was kept
-	redirect string   // Server Reference
+	redirect *server  // of a Server Reference; nil: none
 
 	room   chan struct{} // closed and replaced when something changed that somebody waits for
 	await  bool          // somebody does

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -457,6 +458,92 @@ func TestServers(t *testing.T) {
 		if _, err := client.New(client.Options{Servers: []string{bad}}); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
+	}
+}
+
+// TestFirstMayFail: with FirstMayFail and in Run the first connection is waited for, until there is a broker.
+func TestFirstMayFail(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &lateServer{l: l, away: true}
+	t.Cleanup(p.close)
+	attempts := make(chan int, 1000)
+	o := client.Options{Servers: []string{"mqtt://" + l.Addr().String()}, FirstMayFail: true, MinPause: time.Millisecond, MaxPause: time.Millisecond,
+		OnAttempt: func(_ string, n int, _ time.Duration) {
+			select {
+			case attempts <- n:
+			default:
+			}
+		}}
+	go p.serve(broker(t).Address())
+	c, err := client.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	ctx, cancel := context.WithCancel(within(t))
+	result := make(chan error, 1)
+	go func() { result <- c.Connect(ctx) }()
+	for n := range attempts {
+		if n == 5 {
+			break
+		}
+	}
+	cancel()
+	if err := <-result; !errors.Is(err, context.Canceled) { // it goes on in the background
+		t.Errorf("Connect: %v", err)
+	}
+	p.back()
+	if err := c.Connected(within(t)); err != nil || !c.IsConnected() {
+		t.Errorf("connected %v, %v", c.IsConnected(), err)
+	}
+}
+
+// A lateServer takes connections and closes them, until it is back and passes them on.
+type lateServer struct {
+	l     net.Listener
+	mu    sync.Mutex
+	away  bool
+	conns []net.Conn
+}
+
+func (p *lateServer) back() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.away = false
+}
+
+func (p *lateServer) close() {
+	p.l.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+}
+
+func (p *lateServer) serve(to string) {
+	for {
+		in, err := p.l.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		away := p.away
+		p.conns = append(p.conns, in)
+		p.mu.Unlock()
+		out, err := net.Dial("tcp", to)
+		if away || err != nil {
+			in.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns = append(p.conns, out)
+		p.mu.Unlock()
+		go func() { _, _ = io.Copy(out, in); out.Close() }()
+		go func() { _, _ = io.Copy(in, out); in.Close() }()
 	}
 }
 

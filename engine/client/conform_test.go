@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/wheelmq/wheelmq/codec"
 	"github.com/wheelmq/wheelmq/engine/client"
 	"github.com/wheelmq/wheelmq/engine/enginetest"
+	"github.com/wheelmq/wheelmq/engine/internal/certs/certtest"
 )
 
 // covers names the requirements that the calling test observes; TestRequirements reads the calls.
@@ -659,6 +661,77 @@ func TestDisconnectOfTheBroker(t *testing.T) {
 	elsewhere.accept(codec.Connack{})
 	if err := c.Connected(within(t)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestServerReference: the first connection follows the reference of a refusal, but not for ever, and not from TLS to none.
+func TestServerReference(t *testing.T) {
+	refusal := func(reference string) codec.Connack {
+		return codec.Connack{Code: codec.UseAnotherServer, Properties: codec.AppendBytes(nil, codec.ServerReference, reference)}
+	}
+	connecting := func(o client.Options) (*client.Client, chan error) {
+		t.Helper()
+		c, err := client.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		result, ctx := make(chan error, 1), within(t)
+		go func() { result <- c.Connect(ctx) }()
+		return c, result
+	}
+	s, elsewhere := newScript(t, client.V5), newScript(t, client.V5)
+	_, result := connecting(s.options())
+	s.accept(refusal(elsewhere.l.Addr().String() + " third.example:1883"))
+	elsewhere.accept(codec.Connack{})
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+
+	_, result = connecting(s.options())
+	for range 6 { // it names itself
+		s.accept(refusal(s.l.Addr().String()))
+	}
+	var refused *client.Refused
+	if err := <-result; !errors.As(err, &refused) || refused.Code != codec.UseAnotherServer {
+		t.Error(err)
+	}
+
+	authority := certtest.New(t, "authority")
+	for _, f := range []struct {
+		scheme string
+		want   string // what comes first
+	}{{"", "\x16"}, {"mqtt://", ""}} { // a ClientHello; nothing
+		secure := &script{t, s.l, client.V5}
+		o := s.options()
+		o.Servers[0] = "mqtts" + strings.TrimPrefix(o.Servers[0], "mqtt")
+		o.TLS = &tls.Config{RootCAs: authority.Pool()}
+		elsewhere := newScript(t, client.V5)
+		_, result := connecting(o)
+		conn, err := secure.l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := enginetest.Over(t, tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{authority.Certificate(certtest.Request{})}}), client.V5)
+		s.expect(other, codec.CONNECT)
+		ack := refusal(f.scheme + elsewhere.l.Addr().String())
+		other.Send(ack.Append(nil, client.V5))
+		if f.want == "" {
+			if err := <-result; !errors.As(err, &refused) || refused.Code != codec.UseAnotherServer {
+				t.Error(err)
+			}
+			continue
+		}
+		_ = elsewhere.l.(*net.TCPListener).SetDeadline(time.Now().Add(enginetest.Patience))
+		conn, err = elsewhere.l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := make([]byte, 1)
+		if _, err := conn.Read(first); err != nil || string(first) != f.want {
+			t.Errorf("%q comes first, %v; want %q", first, err, f.want)
+		}
+		conn.Close()
 	}
 }
 

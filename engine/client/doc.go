@@ -11,6 +11,8 @@
 // A [Client] connects again by itself, with growing and jittered pauses, until
 // Close or Disconnect. Subscriptions are remembered, and made again when the
 // broker has lost the session. What is published meanwhile waits, up to a bound.
+// A broker that names another one (Server Reference) is taken at its word, but
+// what came by TLS does not go on without.
 // Every method may be called from any goroutine; handlers are called one after
 // the other, in the order of the messages, on a goroutine of their own, and may
 // call every method.

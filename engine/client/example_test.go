@@ -187,6 +187,24 @@ func ExampleOptions_session() {
 	// Output: pump-7 true
 }
 
+func ExampleOptions_servers() {
+	url, stop := exampleBroker()
+	defer stop()
+	c, err := client.New(client.Options{
+		Servers:      []string{"mqtt://127.0.0.1:1", url}, // tried in turn; a Server Reference goes before
+		FirstMayFail: true, MinPause: 10 * time.Millisecond, MaxPause: 30 * time.Second,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	fmt.Println(c.Connect(ctx))
+	// Output: <nil>
+}
+
 func ExampleOptions_properties() {
 	c, _, stop := exampleClient(client.Options{
 		SessionExpiry: 3600, ReceiveMaximum: 10, MaximumPacketSize: 1 << 20, TopicAliasMaximum: 8,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/wheelmq/wheelmq/codec"
@@ -12,7 +13,7 @@ import (
 
 // run connects, again and again, until the client ends.
 func (c *Client) run(life context.Context) {
-	pause, attempt, at := time.Duration(0), 0, 0
+	pause, attempt, at, redirects := time.Duration(0), 0, 0, 0
 	for {
 		attempt++
 		s := c.nextServer(&at)
@@ -32,8 +33,11 @@ func (c *Client) run(life context.Context) {
 			if c.o.OnLost != nil && errors.As(err, new(*Refused)) {
 				c.o.OnLost(err)
 			}
-			c.redirected(err)
-			if first := c.isFirst(); first && !c.o.FirstMayFail && at%len(c.servers) == 0 || !first && c.o.NoReconnect {
+			follows := c.redirected(s, err) && redirects < maxRedirects
+			if follows {
+				redirects++
+			}
+			if first := c.isFirst(); !follows && (first && !c.o.FirstMayFail && at%len(c.servers) == 0 || !first && c.o.NoReconnect) {
 				c.report(err)
 				go c.end(err)
 				return
@@ -48,7 +52,8 @@ func (c *Client) run(life context.Context) {
 			if c.o.OnLost != nil {
 				c.o.OnLost(err)
 			}
-			c.redirected(err)
+			redirects = 0
+			c.redirected(s, err)
 			if r := (*Refused)(nil); c.o.NoReconnect || errors.As(err, &r) && r.What == "DISCONNECT" && r.Code == codec.SessionTakenOver {
 				go c.end(err) // to come back would take the other one's session in turn
 				return
@@ -88,25 +93,42 @@ func (c *Client) nextPause(last time.Duration, err error) time.Duration {
 func (c *Client) nextServer(at *int) server {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if to := c.redirect; to != "" {
-		c.redirect = ""
-		if s, err := parseServer(to); err == nil {
-			return s
-		}
+	if to := c.redirect; to != nil {
+		c.redirect = nil
+		return *to
 	}
 	s := c.servers[*at%len(c.servers)]
 	*at++
 	return s
 }
 
-// redirected notes down the server that a refusal names (MQTT 5.0 section 4.11).
-func (c *Client) redirected(err error) {
+// maxRedirects is how many Server References of refusals are followed before the first connection is given up.
+const maxRedirects = 5
+
+// redirected notes down the server that a refusal by from names, the first of several (MQTT 5.0 section 4.11), and reports
+// whether there is one. A name alone is reached as from is; what came by TLS is not sent on without.
+func (c *Client) redirected(from server, err error) bool {
 	var r *Refused
-	if errors.As(err, &r) && r.Server != "" && (r.Code == codec.UseAnotherServer || r.Code == codec.ServerMoved) {
-		c.mu.Lock()
-		c.redirect = r.Server
-		c.mu.Unlock()
+	if !errors.As(err, &r) || r.Code != codec.UseAnotherServer && r.Code != codec.ServerMoved {
+		return false
 	}
+	names := strings.Fields(r.Server)
+	if len(names) == 0 {
+		return false
+	}
+	name := names[0]
+	if !strings.Contains(name, "://") && from.network != "unix" {
+		name = from.url.Scheme + "://" + name + from.url.Path
+	}
+	to, err := parseServer(name)
+	if err != nil || to.network == "unix" || from.tls && !to.tls {
+		c.o.Logger.Warn("server reference is not followed", "server", from.text, "reference", r.Server)
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.redirect = &to
+	return true
 }
 
 func (c *Client) isFirst() bool {
