@@ -735,6 +735,62 @@ func TestServerReference(t *testing.T) {
 	}
 }
 
+// TestPauses: pauses between attempts double, with up to a half taken off by chance; a broker that has too much to do is
+// given more time, and one that refuses the client itself as much as there is.
+func TestPauses(t *testing.T) {
+	const least, most = 4 * time.Millisecond, 100 * time.Millisecond
+	type attempt struct {
+		n     int
+		pause time.Duration
+	}
+	begin := func(v codec.Version) (*script, chan attempt) {
+		s := newScript(t, v)
+		attempts := make(chan attempt, 1000)
+		o := s.options()
+		o.FirstMayFail, o.MinPause, o.MaxPause = true, least, most
+		o.OnAttempt = func(_ string, n int, pause time.Duration) { attempts <- attempt{n, pause} }
+		c, err := client.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		go func() { _ = c.Connect(context.Background()) }() // until the client is closed
+		return s, attempts
+	}
+	f := func(v codec.Version, code codec.ReasonCode, low, high time.Duration) {
+		t.Helper()
+		s, attempts := begin(v)
+		s.accept(codec.Connack{Code: code})
+		if first, second := <-attempts, <-attempts; first.pause != 0 || second.n != 2 || second.pause < low || second.pause > high {
+			t.Errorf("%v, %v: attempt %d after %v, want 2 after %v to %v", v, code, second.n, second.pause, low, high)
+		}
+	}
+	f(client.V5, codec.UnspecifiedError, least/2, least)
+	f(client.V5, codec.ServerUnavailable, 2*least, 4*least)
+	f(client.V5, codec.ServerBusy, 2*least, 4*least)
+	f(client.V5, codec.ConnectionRateExceeded, 2*least, 4*least)
+	f(client.V5, codec.NotAuthorized, most/2, most)
+	f(client.V5, codec.Banned, most/2, most)
+	f(client.V311, 3, 2*least, 4*least) // server unavailable
+	f(client.V311, 5, most/2, most)     // not authorized
+
+	s, attempts := begin(client.V5)
+	s.l.Close()
+	last, different := (<-attempts).pause, false
+	for range 12 {
+		a := <-attempts
+		high := min(max(least, 2*last), most)
+		if a.pause < high/2 || a.pause > high {
+			t.Errorf("attempt %d after %v, want %v to %v", a.n, a.pause, high/2, high)
+		}
+		different = different || a.pause != high
+		last = a.pause
+	}
+	if !different {
+		t.Error("nothing is left to chance")
+	}
+}
+
 func TestKeepAlive(t *testing.T) {
 	covers(t, "MQTT-3.1.2-20", "MQTT-3.1.2-21", "MQTT-3.2.2-21", "B-cli-ping-timeout", "M31-keepalive")
 	s := newScript(t, client.V5)

@@ -99,14 +99,26 @@ var (
 // Refused is a refusal of the broker's: of CONNECT, by DISCONNECT, or by an
 // acknowledgement with a failing code.
 type Refused struct {
-	What   string // CONNECT, DISCONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, AUTH
-	Code   codec.ReasonCode
-	Reason string // Reason String, V5
-	Server string // Server Reference, V5
+	What   string           // CONNECT, DISCONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, AUTH
+	Code   codec.ReasonCode // of CONNECT in 3.x: the return code, 1 to 5
+	Reason string           // Reason String, V5
+	Server string           // Server Reference, V5
+}
+
+// returnCodes are those of CONNACK in 3.x as 5.0 has them (MQTT 3.1.1 section 3.2.2.3).
+var returnCodes = [...]codec.ReasonCode{1: codec.UnsupportedProtocolVersion, 2: codec.ClientIdentifierNotValid, 3: codec.ServerUnavailable,
+	4: codec.BadUserNameOrPassword, 5: codec.NotAuthorized}
+
+// code is Code as 5.0 has it.
+func (r *Refused) code() codec.ReasonCode {
+	if r.What == "CONNECT" && r.Code > 0 && int(r.Code) < len(returnCodes) {
+		return returnCodes[r.Code]
+	}
+	return r.Code
 }
 
 func (r *Refused) Error() string {
-	text := fmt.Sprintf("client: %s refused: %v", r.What, r.Code)
+	text := fmt.Sprintf("client: %s refused: %v", r.What, r.code())
 	if r.What == "DISCONNECT" {
 		text = fmt.Sprintf("client: disconnected by the broker: %v", r.Code)
 	}

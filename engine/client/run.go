@@ -79,7 +79,7 @@ func (c *Client) nextPause(last time.Duration, err error) time.Duration {
 	next := min(max(c.o.MinPause, 2*last), c.o.MaxPause)
 	var r *Refused
 	if errors.As(err, &r) {
-		switch r.Code {
+		switch r.code() {
 		case codec.ServerBusy, codec.ServerUnavailable, codec.ConnectionRateExceeded, codec.QuotaExceeded:
 			next = min(max(next, 4*c.o.MinPause), c.o.MaxPause)
 		case codec.BadUserNameOrPassword, codec.NotAuthorized, codec.Banned, codec.ClientIdentifierNotValid, codec.UnsupportedProtocolVersion, codec.BadAuthenticationMethod:
