@@ -115,7 +115,7 @@ func newBroker(o Options, clk clock.Clock) (*Broker, error) {
 	}
 	now := clk.Now()
 	if o.Store != nil {
-		b.durable = newDurable(o.Store, now)
+		b.durable = newDurable(o.Store, clk, o.Loops, b.log)
 	}
 	for i := range o.Loops {
 		b.loops = append(b.loops, newLoop(b, i, now))

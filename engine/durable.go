@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,9 +25,9 @@ type durable struct {
 	store  store.Store
 	first  uint64        // identifier of this process's
 	next   atomic.Uint64 // identifier to draw
-	behind atomic.Int32  // loops with changes that the store did not take
-	failed atomic.Int64  // clock.Time up to which durable messages are refused
-	epoch  int64         // Unix nanoseconds of clock 0
+	keeper keeper
+	failed atomic.Int64 // clock.Time up to which durable messages are refused
+	epoch  int64        // Unix nanoseconds of clock 0
 
 	mu       sync.RWMutex
 	sessions map[router.Ref]store.SessionID // of all durable sessions, wherever they are
@@ -37,15 +38,9 @@ type durable struct {
 	retained sync.Mutex
 }
 
-// storeRetry is how long durable messages are refused after a commit failed,
-// and what could not be committed waits.
-const storeRetry = time.Second
-
-// failedBytes bounds what one loop keeps of changes that could not be committed.
-const failedBytes = 16 << 20
-
-func newDurable(s store.Store, now clock.Time) *durable {
-	d := &durable{store: s, first: s.First(), epoch: time.Now().UnixNano() - int64(now), sessions: map[router.Ref]store.SessionID{}}
+func newDurable(s store.Store, c clock.Clock, loops int, log *slog.Logger) *durable {
+	now := c.Now()
+	d := &durable{keeper: keeper{store: s, clock: c, most: loops * failedBytes, log: log}, store: s, first: s.First(), epoch: time.Now().UnixNano() - int64(now), sessions: map[router.Ref]store.SessionID{}}
 	d.next.Store(d.first)
 	return d
 }
@@ -88,9 +83,6 @@ func (d *durable) time(unix int64) clock.Time {
 }
 
 // A commitLog is a loop's side of the store. Loop-owned.
-//
-// A batch that fails is committed again, in its place, once the store works:
-// what comes meanwhile lines up behind it.
 type commitLog struct {
 	batch     *store.Batch // of this turn
 	retained  []string     // topics whose retained message changed in this turn
@@ -100,11 +92,6 @@ type commitLog struct {
 	gated     []*conn
 	answers   []commitAnswer // of the program's own publications, in order
 	expiring  *client        // whose queue is looked through
-
-	failed   []sealedBatch // in order; not empty: the store failed
-	bytes    int           // of failed
-	retrying bool          // the first of failed is at the store
-	retryAt  clock.Time
 }
 
 // A sealedBatch is a batch whose turn is over.
@@ -174,94 +161,23 @@ func (l *loop) commit() {
 		}
 		g.retained = g.retained[:0]
 	}
-	if len(g.failed) > 0 {
-		l.lineUp(b)
-		return
-	}
-	l.handOver(b)
-}
-
-func (l *loop) handOver(b sealedBatch) {
-	done := func(_ *store.Batch, err error) {
-		l.mailbox.post([]item{{kind: itemCall, call: func(l *loop) { l.committed(b, err) }}}, 0)
-	}
-	if err := l.b.durable.store.Commit(b.b, done); err != nil {
-		done(b.b, err) // the connections are ended in a turn of their own
-	}
-}
-
-// lineUp keeps what cannot be committed now.
-func (l *loop) lineUp(b sealedBatch) {
-	g := &l.commits
-	if g.bytes+b.b.Size() > failedBytes {
-		l.b.log.Error("changes of sessions are lost for the store: more than may wait for it",
-			"batches", len(g.failed)+1, "bytes", g.bytes+b.b.Size())
-		l.letGo()
-		return
-	}
-	if len(g.failed) == 0 {
-		l.b.durable.behind.Add(1)
-	}
-	g.failed = append(g.failed, b)
-	g.bytes += b.b.Size()
-}
-
-// letGo gives up what could not be committed.
-func (l *loop) letGo() {
-	g := &l.commits
-	if len(g.failed) > 0 {
-		l.b.durable.behind.Add(-1)
-	}
-	clear(g.failed)
-	g.failed, g.bytes, g.retrying = g.failed[:0], 0, false
-}
-
-// retry commits the first of what failed again when it is time. At each tick.
-func (l *loop) retry() {
-	g := &l.commits
-	if len(g.failed) > 0 && !g.retrying && l.now >= g.retryAt {
-		g.retrying = true
-		l.handOver(g.failed[0])
-	}
+	l.b.durable.keeper.commit(l, b)
 }
 
 // committed lets out what waited for b, or ends the connections that wait for
-// any: they may repeat what was not acknowledged.
+// any: they may repeat what was not acknowledged. A batch that failed is the
+// keeper's.
 func (l *loop) committed(b sealedBatch, err error) {
-	g := &l.commits
-	again := g.retrying && b.seq == g.failed[0].seq
-	switch {
-	case err != nil:
-		l.commitFailed(b, again, err)
-	case again:
-		g.bytes -= b.b.Size()
-		if g.failed = append(g.failed[:0], g.failed[1:]...); len(g.failed) == 0 {
-			l.b.durable.behind.Add(-1)
+	if err != nil {
+		if !l.refusing() {
+			l.b.log.Error("durable messages are refused: the store did not take changes", "error", err)
 		}
-		g.retrying = false
-		l.reuse(b.b)
-		l.retry()
-	default:
-		if len(g.failed) > 0 && b.seq > g.failed[0].seq { // it went past those: they cannot take their place
-			l.b.log.Error("changes of sessions are lost for the store: later ones were taken", "batches", len(g.failed))
-			l.letGo()
-		}
-		l.reuse(b.b)
-	}
-	g.committed = max(g.committed, b.seq)
-	l.letOut(err)
-}
-
-func (l *loop) commitFailed(b sealedBatch, again bool, err error) {
-	g := &l.commits
-	g.retryAt = l.now.Add(storeRetry)
-	l.b.durable.failed.Store(int64(g.retryAt))
-	l.b.log.Error("durable messages are refused: the store did not take changes", "error", err)
-	if again {
-		g.retrying = false
+		l.b.durable.failed.Store(int64(l.now.Add(storeRetry)))
 	} else {
-		l.lineUp(b)
+		l.reuse(b.b)
 	}
+	l.commits.committed = max(l.commits.committed, b.seq)
+	l.letOut(err)
 }
 
 // reuse takes an empty batch back.
@@ -285,7 +201,7 @@ func (l *loop) letOut(err error) {
 	for _, c := range waiting {
 		c.gated = false
 		switch {
-		case c.state == connClosed:
+		case c.state != connOpen: // its end is not held up
 		case err != nil:
 			c.out.Reset()
 			c.gate = 0
@@ -318,7 +234,10 @@ func (l *loop) refusing() bool { return int64(l.now) < l.b.durable.failed.Load()
 
 // full reports whether what is new and has to survive is refused: the store
 // failed a moment ago, or has little room.
-func (l *loop) full() bool { return l.refusing() || l.b.durable.store.Full() }
+func (l *loop) full() bool {
+	d := l.b.durable
+	return l.refusing() || d.keeper.behind.Load() || d.store.Full()
+}
 
 // publisherConn is the connection of who published p, if it is here.
 func (l *loop) publisherConn(p *publication) *conn {

@@ -103,7 +103,7 @@ func (l *loop) drawn(refs []router.Ref) {
 			f := cl.Far()
 			switch {
 			case f == nil || !f.Pending:
-			case err != nil || l.b.durable.behind.Load() > 0: // a loop has changes that the store does not have yet
+			case err != nil || l.b.durable.keeper.behind.Load(): // a loop has changes that the store does not have yet
 				f.Pending = false
 				l.later = append(l.later, ref)
 			default:
@@ -204,7 +204,7 @@ func (l *loop) took(ref router.Ref, f *session.Far, p farPiece) {
 		return
 	}
 	f.Pending = false
-	if p.err != nil || p.end && l.b.durable.behind.Load() > 0 {
+	if p.err != nil || p.end && l.b.durable.keeper.behind.Load() {
 		if p.err != nil {
 			l.b.log.Error("the queue of a client cannot be read now", "client", cl.ClientID, "error", p.err)
 		}

@@ -202,7 +202,9 @@ func (l *loop) advance() {
 	l.flush.due = true
 	l.connTimers.Advance(l.now, fireConn)
 	l.awayTimers.Advance(l.now, l.fireAway)
-	l.retry()
+	if l.id == 0 && l.b.durable != nil {
+		l.b.durable.keeper.retry()
+	}
 	l.readLater()
 	if l.id == 0 {
 		l.sysTick()

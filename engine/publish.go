@@ -26,6 +26,7 @@ type publication struct {
 	retain         bool
 	will           bool       // a Will Message
 	sys            bool       // below $SYS: the broker's own
+	unkept         bool       // refused because the store takes nothing
 	publisher      router.Ref // whose session; 0: nobody's
 	from           string     // its client identifier
 	msg            *message.Message
@@ -109,11 +110,15 @@ func (c *conn) publishAllowed(id uint16, qos codec.QoS, p *publication) {
 	if l.asks&onPublished != 0 && !code.Failure() {
 		l.tellPublished(cl.identity(), c, p, code)
 	}
+	unkept := p.unkept
 	l.done(p)
 	if c.state != connOpen { // delivering to itself can close a connection
 		return
 	}
 	switch {
+	case unkept && qos > 0 && c.version != codec.V5: // an acknowledgement would say that it is kept
+		cl.Forget(id)
+		c.fail(code, "the store takes no messages now")
 	case qos == 1:
 		c.answer(codec.PUBACK, id, code)
 	case qos == 2:
@@ -266,9 +271,11 @@ func (l *loop) publish(p *publication) codec.ReasonCode {
 		return codec.QuotaExceeded
 	}
 	if p.retain && !p.sys && l.b.durable != nil && (l.refusing() || len(p.payload) > 0 && l.full()) {
+		p.unkept = true
 		return codec.QuotaExceeded
 	}
 	if p.qos > 0 && l.b.durable != nil && !l.keep(p, r) {
+		p.unkept = true
 		l.drop(hook.DropRefusedPublish, nil, p.topic)
 		return codec.QuotaExceeded
 	}

@@ -1,6 +1,9 @@
 package store
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // A Kind says what an [Op] does.
 type Kind uint8
@@ -41,11 +44,39 @@ type Op struct {
 type Batch struct {
 	// Level is what done shall mean.
 	Level Durability
+	// Stream is whose batches survive in their order or not at all; nil: each
+	// on its own. Anew says that it is the first again after some that failed.
+	Stream *Stream
+	Anew   bool
 
 	buf     []byte
 	scratch []byte
 	n       int
 	looks   bool
+}
+
+// A Stream is a sequence of batches, the later ones of which depend on the
+// earlier. When one fails, those behind it that are at the store already fail too, until
+// one begins anew. The store's, from the first Commit on.
+type Stream struct{ broken bool }
+
+// Begin is called by the store when it is b's turn; an error is what b fails with.
+func (b *Batch) Begin() error {
+	switch s := b.Stream; {
+	case s == nil:
+	case b.Anew:
+		s.broken = false
+	case s.broken:
+		return fmt.Errorf("%w: what comes before it failed", ErrUnavailable)
+	}
+	return nil
+}
+
+// Fail is called by the store when b fails.
+func (b *Batch) Fail() {
+	if b.Stream != nil {
+		b.Stream.broken = true
+	}
 }
 
 // Len is the number of changes; Size their bytes.
@@ -63,7 +94,7 @@ func (b *Batch) Reset() {
 	if cap(b.buf) > 1<<20 {
 		b.buf = nil
 	}
-	b.buf, b.n, b.looks = b.buf[:0], 0, false
+	b.buf, b.n, b.looks, b.Anew = b.buf[:0], 0, false, false
 }
 
 // PutSession writes a session's own record, new or changed.

@@ -31,8 +31,9 @@ func (f *Failing) Commit(b *Batch, done func(*Batch, error)) error {
 	if f.busy.Load() {
 		return ErrBusy
 	}
-	if !f.broken.Load() {
+	if !f.broken.Load() && b.Begin() == nil {
 		return f.Store.Commit(b, done)
 	}
+	b.Fail()
 	return f.Store.Commit(&Batch{}, func(*Batch, error) { done(b, ErrUnavailable) })
 }

@@ -37,7 +37,8 @@ type Store interface {
 	First() uint64
 
 	// Commit takes b, and calls done when it is as durable as b.Level says, or
-	// cannot be. It never blocks. An error (ErrBusy, ErrClosed) leaves b the
+	// cannot be; for the batches of one Stream in their order, and none behind
+	// one that failed. It never blocks. An error (ErrBusy, ErrClosed) leaves b the
 	// caller's and done uncalled.
 	Commit(b *Batch, done func(*Batch, error)) error
 

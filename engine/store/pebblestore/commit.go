@@ -14,6 +14,7 @@ import (
 
 // A group is what one sync makes durable. Committer's.
 type group struct {
+	live  []commit // of its commits, those that may succeed
 	batch *pebble.Batch
 	key   []byte
 	sent  []byte
@@ -84,18 +85,30 @@ func (s *Store) await() {
 }
 
 func (s *Store) commitGroup(commits []commit, size int) {
+	live := s.group.live[:0]
+	for i := range commits {
+		if commits[i].err = commits[i].b.Begin(); commits[i].err == nil {
+			live = append(live, commits[i])
+		}
+	}
 	err := s.ready(int64(size))
 	if err == nil {
-		if err = s.write(commits); err != nil {
+		if err = s.write(live); err != nil {
 			s.fail(err)
 			err = fmt.Errorf("pebblestore: %w: %w", store.ErrUnavailable, err)
 		}
 	}
+	clear(live)
+	s.group.live = live[:0]
 	s.mu.Lock()
 	s.bytes.Add(-int64(size))
 	s.mu.Unlock()
 	for _, c := range commits {
-		c.done(c.b, err)
+		if c.err == nil && err != nil {
+			c.err = err
+			c.b.Fail()
+		}
+		c.done(c.b, c.err)
 	}
 }
 

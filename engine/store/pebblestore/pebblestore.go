@@ -68,6 +68,7 @@ type Store struct {
 type commit struct {
 	b    *store.Batch
 	done func(*store.Batch, error)
+	err  error // committer's
 }
 
 // Open opens the store in dir, and makes it where there is none. An error wraps
@@ -215,7 +216,7 @@ func (s *Store) Commit(b *store.Batch, done func(*store.Batch, error)) error {
 		return store.ErrBusy
 	}
 	s.bytes.Add(int64(b.Size()))
-	s.pending = append(s.pending, commit{b, done})
+	s.pending = append(s.pending, commit{b: b, done: done})
 	s.mu.Unlock()
 	s.poke()
 	return nil

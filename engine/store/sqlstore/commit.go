@@ -14,6 +14,7 @@ import (
 type committer struct {
 	writer  writer
 	changes changes
+	live    []commit // of a group, those that may succeed
 
 	// Sessions that were deleted; what still comes for them is dropped. Two
 	// generations, so that it is bounded: a change on its way for longer than
@@ -99,19 +100,31 @@ func (s *Store) await() {
 }
 
 func (s *Store) commitGroup(commits []commit, size int) {
+	live := s.committer.live[:0]
+	for i := range commits {
+		if commits[i].err = commits[i].b.Begin(); commits[i].err == nil {
+			live = append(live, commits[i])
+		}
+	}
 	err := s.ready(int64(size))
 	if err == nil {
-		if err = s.write(commits); err != nil {
+		if err = s.write(live); err != nil {
 			err = s.fail(err)
 		} else {
 			s.recovered()
 		}
 	}
+	clear(live)
+	s.committer.live = live[:0]
 	s.mu.Lock()
 	s.bytes.Add(-int64(size))
 	s.mu.Unlock()
 	for _, c := range commits {
-		c.done(c.b, err)
+		if c.err == nil && err != nil {
+			c.err = err
+			c.b.Fail()
+		}
+		c.done(c.b, c.err)
 	}
 }
 

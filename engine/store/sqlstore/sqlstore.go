@@ -71,6 +71,7 @@ type Store struct {
 type commit struct {
 	b    *store.Batch
 	done func(*store.Batch, error)
+	err  error // committer's
 }
 
 // OpenSQLite opens the store in the file path, and makes it where there is
@@ -289,7 +290,7 @@ func (s *Store) Commit(b *store.Batch, done func(*store.Batch, error)) error {
 		return store.ErrBusy
 	}
 	s.bytes.Add(int64(b.Size()))
-	s.pending = append(s.pending, commit{b, done})
+	s.pending = append(s.pending, commit{b: b, done: done})
 	s.mu.Unlock()
 	s.poke()
 	return nil
