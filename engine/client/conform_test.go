@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -733,6 +734,48 @@ func TestServerReference(t *testing.T) {
 		}
 		conn.Close()
 	}
+}
+
+// TestCredentialsAreFresh: user name and password are asked for at each connect, from a function and from a file that is
+// exchanged; where there are none, the attempt fails and the next one asks again.
+func TestCredentialsAreFresh(t *testing.T) {
+	s := newScript(t, client.V5)
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(token string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := 0 // by the goroutine that connects
+	o := s.options()
+	o.UserName, o.Password = "not", []byte("used")
+	o.Credentials = func(ctx context.Context) (string, []byte, error) {
+		if asked++; asked == 2 {
+			return "", nil, errors.New("the issuer is away")
+		}
+		user, token, err := client.TokenFile("$sat", file)(ctx)
+		return fmt.Sprint(user, asked), token, err
+	}
+	write("first")
+	c, err := client.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	go func() { _ = c.Connect(context.Background()) }() // until the client is closed
+	f := func(user, password string) *enginetest.Client {
+		t.Helper()
+		other, p := s.accept(codec.Connack{})
+		if string(p.UserName) != user || string(p.Password) != password {
+			t.Errorf("%q with %q, want %q with %q", p.UserName, p.Password, user, password)
+		}
+		return other
+	}
+	other := f("$sat1", "first")
+	write("second")
+	other.Conn.Close()
+	f("$sat3", "second")
 }
 
 // TestPauses: pauses between attempts double, with up to a half taken off by chance; a broker that has too much to do is
