@@ -45,7 +45,7 @@ func (t stand) start(ctx context.Context, c candidate, m mode, dir string) (*pro
 	if !ok {
 		return nil, fmt.Errorf("%s: no setup %s", c.Name, m)
 	}
-	address, fill, err := t.places(s, dir)
+	address, fill, err := t.places(s, m, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -63,9 +63,10 @@ func (t stand) start(ctx context.Context, c candidate, m mode, dir string) (*pro
 		ended:   make(chan struct{}),
 	}
 	switch m {
-	case secure:
+	case secure, both:
 		p.TLS = &tls.Config{RootCAs: t.certificate.pool}
-	case web:
+	}
+	if m == web || m == both {
 		p.WebSocket = cmp.Or(s.Path, "/mqtt")
 	}
 	if err := p.launch(t.cores); err != nil {
@@ -79,7 +80,7 @@ func (t stand) start(ctx context.Context, c candidate, m mode, dir string) (*pro
 }
 
 // places chooses where the broker listens and what stands for the names in braces.
-func (t stand) places(s setup, dir string) (address string, fill *strings.Replacer, err error) {
+func (t stand) places(s setup, m mode, dir string) (address string, fill *strings.Replacer, err error) {
 	spare, err := freePort()
 	if err != nil {
 		return "", nil, err
@@ -95,8 +96,13 @@ func (t stand) places(s setup, dir string) (address string, fill *strings.Replac
 	if err != nil {
 		return "", nil, err
 	}
-	return address, strings.NewReplacer("{port}", port, "{address}", address, "{spare}", spare, "{dir}", dir,
-		"{cert}", t.certificate.cert, "{key}", t.certificate.key), nil
+	socket := filepath.Join(dir, "broker.sock")
+	fill = strings.NewReplacer("{port}", port, "{address}", address, "{socket}", socket, "{spare}", spare, "{dir}", dir,
+		"{cert}", t.certificate.cert, "{key}", t.certificate.key)
+	if m == local {
+		address = socket
+	}
+	return address, fill, nil
 }
 
 func (p *process) launch(cores pinning) error {

@@ -18,6 +18,8 @@ type brokersFile struct {
 		setup
 		TLS       *setup `toml:"tls"`
 		WebSocket *setup `toml:"ws"`
+		Both      *setup `toml:"wss"`
+		Local     *setup `toml:"unix"`
 		Durable   *setup `toml:"durable"`
 	} `toml:"broker"`
 }
@@ -35,7 +37,7 @@ func further(ctx context.Context, path string) ([]candidate, error) {
 	var list []candidate
 	for i, b := range file.Broker {
 		c := candidate{Name: b.Name, setup: b.setup, Modes: map[mode]setup{}}
-		for m, s := range map[mode]*setup{secure: b.TLS, web: b.WebSocket, durable: b.Durable} {
+		for m, s := range map[mode]*setup{secure: b.TLS, web: b.WebSocket, both: b.Both, local: b.Local, durable: b.Durable} {
 			if s == nil {
 				continue
 			}
@@ -65,7 +67,7 @@ func (c candidate) check() error {
 	if !nameForm.MatchString(c.Name) {
 		return fmt.Errorf("name %q: want letters, digits, and . _ / - between them", c.Name)
 	}
-	for _, m := range []mode{plain, secure, web, durable} {
+	for _, m := range []mode{plain, secure, web, both, local, durable} {
 		s, ok := c.in(m)
 		if !ok {
 			continue

@@ -29,6 +29,8 @@ user %s
 	mosquittoSecure = mosquittoPlain + "certfile {cert}\nkeyfile {key}\n"
 	// It does not start with listeners for WebSocket alone.
 	mosquittoWeb      = mosquittoPlain + "protocol websockets\nlistener {spare} 127.0.0.1\n"
+	mosquittoBoth     = mosquittoSecure + "protocol websockets\nlistener {spare} 127.0.0.1\n"
+	mosquittoLocal    = "listener 0 {socket}\n"
 	mosquittoInMemory = "persistence false\n"
 	// What was acknowledged in the last second is lost with the process; it cannot do better.
 	mosquittoDurable = "persistence true\npersistence_location {dir}/\nautosave_interval 1\n"
@@ -65,6 +67,8 @@ func mosquitto(ctx context.Context, path string) (candidate, error) {
 		Modes: map[mode]setup{
 			secure:  with(mosquittoSecure, mosquittoInMemory),
 			web:     with(mosquittoWeb, mosquittoInMemory),
+			both:    with(mosquittoBoth, mosquittoInMemory),
+			local:   with(mosquittoLocal, mosquittoInMemory),
 			durable: with(mosquittoPlain, mosquittoDurable),
 		},
 	}, nil
@@ -97,6 +101,8 @@ func wheelmq(ctx context.Context, command, loops, dir string) ([]candidate, erro
 			Modes: map[mode]setup{
 				secure:  with("tls://{address}", "--cert", "{cert}", "--key", "{key}", "--no-persistence"),
 				web:     with("ws://{address}/mqtt", "--no-persistence"),
+				both:    with("wss://{address}/mqtt", "--cert", "{cert}", "--key", "{key}", "--no-persistence"),
+				local:   with("unix://{socket}", "--no-persistence"),
 				durable: with("{address}", "--data-dir", "{dir}/data"),
 			},
 			targets: true,

@@ -134,7 +134,7 @@ type setupOf struct {
 
 func settingsOfCandidate(c candidate) settingsOf {
 	s := settingsOf{Name: c.Name, Version: c.Version}
-	for _, m := range []mode{plain, secure, web, durable} {
+	for _, m := range []mode{plain, secure, web, both, local, durable} {
 		if one, ok := c.in(m); ok {
 			s.Setups = append(s.Setups, setupOf{m, one})
 		}

@@ -152,6 +152,9 @@ var scenarios = []scenario{
 	messages("rate20k-50pairs-qos0", "50 pairs, QoS 0, 20,000 a second in all", 0, nil, pairs(50, 0, 1000, 20_000)).over(web),
 	scenario{name: "idle5000", about: "5,000 connections with one subscription each, nothing sent", columns: idleColumns, work: idleOf(5000)}.over(web),
 
+	scenario{name: "idle5000", about: "5,000 connections with one subscription each, nothing sent", columns: idleColumns, work: idleOf(5000)}.over(both),
+	scenario{name: "idle5000", about: "5,000 connections with one subscription each, nothing sent", columns: idleColumns, work: idleOf(5000)}.over(local),
+
 	messages("pairs100-qos1-w20", "100 pairs, QoS 1, 20 in flight each, subscribers with persistent sessions", 0, []check{{rate, atLeastRatio, 2}},
 		kept(pairs(100, 1, 20, 0))).over(durable),
 	messages("pairs100-qos1-w1", "100 pairs, QoS 1, 1 in flight each, subscribers with persistent sessions", 0, nil, kept(pairs(100, 1, 1, 0))).over(durable),
@@ -176,6 +179,8 @@ var scenarios = []scenario{
 var suffixes = map[mode]struct{ name, about string }{
 	secure:  {"-tls", "; TLS 1.3"},
 	web:     {"-ws", "; WebSocket"},
+	both:    {"-wss", "; WebSocket on TLS 1.3"},
+	local:   {"-unix", "; Unix socket"},
 	durable: {"-durable", "; persistence on"},
 }
 

@@ -7,11 +7,13 @@ const (
 	plain   mode = "tcp"     // MQTT on TCP, in memory
 	secure  mode = "tls"     // MQTT on TLS 1.3, in memory
 	web     mode = "ws"      // MQTT on WebSocket, in memory
+	both    mode = "wss"     // MQTT on WebSocket on TLS 1.3, in memory
+	local   mode = "unix"    // MQTT on a Unix socket, in memory
 	durable mode = "durable" // MQTT on TCP; sessions, queues and retained messages outlive the process
 )
 
 // A setup is how a broker is started in one mode. In all of it these are replaced: {address} and {port}, on which it is to
-// listen; {spare}, another free port; {dir}, a folder for this run alone; {cert} and {key}, files with a certificate for
+// listen; {socket}, the same for a Unix socket; {spare}, another free port; {dir}, a folder for this run alone; {cert} and {key}, files with a certificate for
 // 127.0.0.1 and its key.
 type setup struct {
 	Command  []string `json:"command" toml:"command"`

@@ -15,7 +15,7 @@ import (
 
 // A Broker says where the broker under test listens and how to come in.
 type Broker struct {
-	Address   string       // host:port
+	Address   string       // host:port, or the path of a Unix socket
 	TLS       *tls.Config  // nil: none. Without a ServerName the host of Address is it
 	WebSocket string       // path that is asked for; "": no WebSocket
 	PID       int          // process on this machine whose CPU time and memory are read; 0: neither is known
@@ -35,8 +35,8 @@ var transports = map[string]struct {
 	"ws": {port: "80", webSocket: true}, "wss": {port: "443", tls: true, webSocket: true},
 }
 
-// ParseBroker reads host:port, or a URL with scheme mqtt, mqtts, ws or wss, as in wss://host:8084/mqtt. The path of
-// WebSocket is /mqtt where none is given.
+// ParseBroker reads host:port, or a URL with scheme mqtt, mqtts, ws or wss, as in wss://host:8084/mqtt, or unix, as in
+// unix:///run/broker.sock. The path of WebSocket is /mqtt where none is given.
 func ParseBroker(text string) (Broker, error) {
 	if !strings.Contains(text, "://") {
 		return Broker{Address: text}, nil
@@ -47,8 +47,10 @@ func ParseBroker(text string) (Broker, error) {
 	}
 	t, ok := transports[u.Scheme]
 	switch {
+	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
+		return Broker{Address: u.Path}, nil
 	case !ok:
-		return Broker{}, fmt.Errorf("load: address %q: scheme %s is not mqtt, mqtts, ws or wss", text, u.Scheme)
+		return Broker{}, fmt.Errorf("load: address %q: scheme %s is not mqtt, mqtts, ws, wss or unix", text, u.Scheme)
 	case u.User != nil, u.RawQuery != "", u.Fragment != "", u.Hostname() == "", !t.webSocket && strings.Trim(u.Path, "/") != "":
 		return Broker{}, fmt.Errorf("load: address %q: want SCHEME://HOST:PORT, and a path for ws and wss", text)
 	}
@@ -65,6 +67,9 @@ func ParseBroker(text string) (Broker, error) {
 	}
 	return b, nil
 }
+
+// isPath reports whether Address is of a Unix socket.
+func (b *Broker) isPath() bool { return strings.HasPrefix(b.Address, "/") }
 
 // prepareTLS makes the configuration one that fits the generator's connections.
 func (b *Broker) prepareTLS() error {

@@ -1,7 +1,9 @@
 package load
 
 import (
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +101,19 @@ func TestRetained(t *testing.T) {
 		if err != nil || r.Done != 4200 || r.Flawed() || r.Latency.Count != 4200 || left != 0 {
 			t.Errorf("%+v, %v; %d are left", r, err, left)
 		}
+	}
+}
+
+// Over a Unix socket.
+func TestUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	b := serveFakeBroker(t, "unix", path, func(c net.Conn) (net.Conn, error) { return c, nil }, nil)
+	r, err := run(t, &Connections{Count: 300, Filters: 1}, b, V311)
+	if err != nil || r.Done != 300 || r.Flawed() {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if p, err := ParseBroker("unix://" + path); err != nil || p.Address != path {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 

@@ -80,10 +80,6 @@ type driver struct {
 }
 
 func newDriver(b Broker, h handler, watch func(Sample)) (*driver, error) {
-	resolved, err := net.ResolveTCPAddr("tcp", b.Address)
-	if err != nil {
-		return nil, fmt.Errorf("load: %w", err)
-	}
 	d := &driver{
 		broker: b, handler: h, base: time.Now(), perSource: sourceTurn, in: make([]byte, readBytes),
 		keepAlive: keepAliveSeconds, pingAt: int64(keepAliveSeconds * time.Second / 2),
@@ -91,9 +87,10 @@ func newDriver(b Broker, h handler, watch func(Sample)) (*driver, error) {
 	if err := d.broker.prepareTLS(); err != nil {
 		return nil, err
 	}
-	if err := d.setTarget(resolved.AddrPort()); err != nil {
+	if err := d.setTarget(); err != nil {
 		return nil, err
 	}
+	var err error
 	if d.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("load: epoll_create1: %w", err)
 	}
@@ -107,7 +104,16 @@ func newDriver(b Broker, h handler, watch func(Sample)) (*driver, error) {
 	return d, nil
 }
 
-func (d *driver) setTarget(a netip.AddrPort) error {
+func (d *driver) setTarget() error {
+	if d.broker.isPath() {
+		d.target, d.family = &unix.SockaddrUnix{Name: d.broker.Address}, unix.AF_UNIX
+		return nil
+	}
+	resolved, err := net.ResolveTCPAddr("tcp", d.broker.Address)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	a := resolved.AddrPort()
 	ip := a.Addr().Unmap()
 	d.target, d.family = socketAddress(ip, int(a.Port()))
 	for _, s := range d.broker.Sources {
@@ -275,7 +281,12 @@ func (d *driver) dial(c *conn) error {
 	if err := d.prepare(fd, c.slow); err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, d.target); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	err = unix.Connect(fd, d.target)
+	for i := 0; i < unixTries && errors.Is(err, unix.EAGAIN); i++ { // as many wait at a Unix socket as may
+		time.Sleep(unixPause)
+		err = unix.Connect(fd, d.target)
+	}
+	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return d.fail(c, fmt.Errorf("load: %s: connect: %w", c.clientID, err))
 	}
 	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.slot)}
@@ -297,11 +308,20 @@ func (d *driver) dial(c *conn) error {
 	return nil
 }
 
+// Connecting to a Unix socket at which as many wait as may.
+const (
+	unixTries = 1000
+	unixPause = time.Millisecond
+)
+
 // slowReceiveBuffer is what the kernel may hold for a slow subscriber, before doubling.
 const slowReceiveBuffer = 32 << 10
 
 // prepare sets the options of a socket and spreads connections over the sources, so that ports suffice.
 func (d *driver) prepare(fd int, slow bool) error {
+	if d.family == unix.AF_UNIX {
+		return nil
+	}
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return fmt.Errorf("load: TCP_NODELAY: %w", err)
 	}

@@ -46,7 +46,12 @@ func startFakeBroker(t *testing.T, mangle func(n int, packet []byte) [][]byte) *
 // startFakeBrokerBehind starts one whose connections pass through layer first.
 func startFakeBrokerBehind(t *testing.T, layer func(net.Conn) (net.Conn, error), mangle func(n int, packet []byte) [][]byte) *fakeBroker {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return serveFakeBroker(t, "tcp", "127.0.0.1:0", layer, mangle)
+}
+
+func serveFakeBroker(t *testing.T, network, address string, layer func(net.Conn) (net.Conn, error), mangle func(n int, packet []byte) [][]byte) *fakeBroker {
+	t.Helper()
+	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func newBench(stdout, stderr io.Writer) *cobra.Command {
 	}
 	f := bench.Flags()
 	f.SortFlags = false
-	f.StringVar(&flags.address, "broker", "127.0.0.1:1883", "host:port, or a URL: mqtts://HOST[:8883], ws://HOST[:80][/mqtt], wss://HOST[:443][/mqtt]")
+	f.StringVar(&flags.address, "broker", "127.0.0.1:1883", "host:port, or a URL: mqtts://HOST[:8883], ws://HOST[:80][/mqtt], wss://HOST[:443][/mqtt], unix:///PATH (with --pid)")
 	f.StringVar(&flags.mqtt, "mqtt", "", "version of MQTT: 3.1.1 or 5 (default: the scenario's)")
 	f.StringVarP(&flags.username, "username", "u", "", "user name of all clients")
 	f.StringVarP(&flags.password, "password", "P", "", "password of all clients")
