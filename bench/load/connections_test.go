@@ -108,7 +108,7 @@ func TestRetained(t *testing.T) {
 func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	b := serveFakeBroker(t, "unix", path, func(c net.Conn) (net.Conn, error) { return c, nil }, nil)
-	r, err := run(t, &Connections{Count: 300, Filters: 1}, b, V311)
+	r, err := run(t, &Connections{Count: 300, Filters: 1, KeepAlive: 60}, b, V311)
 	if err != nil || r.Done != 300 || r.Flawed() {
 		t.Errorf("%+v, %v", r, err)
 	}
