@@ -107,11 +107,12 @@ func (k *keeper) done(x keptBatch, err error) {
 		}
 		k.fail(err)
 	case again:
-		if !k.failed[0].told {
-			x.tell(nil)
-		}
+		told := k.failed[0].told
 		k.bytes -= x.b.Size()
 		k.failed = slices.Delete(k.failed, 0, 1)
+		if !told {
+			x.tell(nil) // the batch is the loop's again
+		}
 		k.behind.Store(len(k.failed) > 0)
 		k.again()
 	case !x.told:
