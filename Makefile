@@ -35,10 +35,10 @@ unit: ## unit tests and the layout of the module
 
 race: clients ## all tests with the race detector and the costly invariants
 	go test -race -tags invariants $(UNIT)
-	WHEELMQ_E2E_BUILD='-race -tags=invariants' go test -count=1 $(E2E)
+	WHEELMQ_E2E_BUILD='-race -tags=invariants' go test -count=1 -timeout 20m $(E2E)
 
 e2e: clients ## the broker as a process, driven by foreign MQTT clients
-	go test -count=1 $(E2E)
+	go test -count=1 -timeout 20m $(E2E)
 
 clients: ## install the foreign MQTT clients and a C compiler where missing (apt, npm)
 	@.ci/clients

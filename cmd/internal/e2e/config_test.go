@@ -15,8 +15,8 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
-// TestMosquittoConf: the same mosquitto.conf, with listeners that differ in whom they let in, retained messages switched
-// off on no account, and a bound on QoS, treats the same clients alike at both brokers.
+// TestMosquittoConf: the same mosquitto.conf, with listeners that differ in whom they let in, and what config convert makes of it
+// treat the same clients alike at both brokers.
 func TestMosquittoConf(t *testing.T) {
 	if !onlyWheelmq(t) {
 		return
