@@ -9,7 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/wheelmq/wheelmq/engine/store/storetest"
 )
@@ -149,5 +153,30 @@ func TestForeignDatabase(t *testing.T) {
 	}
 	if aside, _ := filepath.Glob(dir + ".damaged-*"); len(aside) > 0 {
 		t.Errorf("put aside: %v", aside)
+	}
+}
+
+// TestUnreadableDisk: a disk that answers errors is nothing to rescue from: the start
+// fails, and all stays where it is.
+func TestUnreadableDisk(t *testing.T) {
+	for _, number := range []syscall.Errno{syscall.EIO, syscall.EACCES, syscall.ENOSPC} {
+		dir := filepath.Join(t.TempDir(), "store")
+		makeUsed(t, dir)
+		bad := errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if strings.Contains(op.Path, "MANIFEST-") {
+				return &os.PathError{Op: "read", Path: op.Path, Err: number}
+			}
+			return nil
+		})
+		if s, err := Open(dir, Options{Reserve: -1, fs: errorfs.Wrap(vfs.Default, bad)}); !errors.Is(err, number) {
+			t.Errorf("%v: opened %v, error %v", number, s, err)
+		}
+		if aside, err := filepath.Glob(dir + ".*"); err != nil || len(aside) > 0 {
+			t.Errorf("%v: put aside %v, %v", number, aside, err)
+		}
+		s := mustOpen(t, dir, Options{Reserve: -1})
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
